@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Names and marks that tell flatnet's kernel objects from everybody else's. All of them follow from the attachment or its
+// address, so that DEL, GC and a restarted daemon find them without any state.
+
+/** What ADD makes and DEL removes: one interface of one container in one network (CNI spec, section 3). */
+export interface Attachment {
+  /** Name of the CNI network. */
+  readonly network: string;
+  /** CNI_CONTAINERID. */
+  readonly containerId: string;
+  /** CNI_IFNAME. */
+  readonly ifname: string;
+}
+
+/** rtnetlink protocol number of every route flatnet makes (rtm_protocol; `70 flatnet` in iproute2's rt_protos.d). */
+export const ROUTE_PROTOCOL = 70;
+
+/**
+ * IFLA_GROUP of every host end. Rules match the group and not the name, because `fl*` would match flannel.1 too.
+ * 0x666c is "fl".
+ */
+export const LINK_GROUP = 0x666c;
+
+/** What the names of host ends begin with. */
+export const LINK_PREFIX = "fl";
+
+/** Name of flatnet's nftables table, family inet. */
+export const NFT_TABLE = "flatnet";
+
+/**
+ * The attachment as one string. Network name and container ID match `[a-zA-Z0-9][a-zA-Z0-9_.-]*` and an interface name has
+ * no slash (CNI spec, sections 1 and 2), so "/" cannot occur in a part and two attachments never share a key.
+ */
+export function attachmentKey(attachment: Attachment): string {
+  return `${attachment.network}/${attachment.containerId}/${attachment.ifname}`;
+}
+
+const BASE32 = "abcdefghijklmnopqrstuvwxyz234567";
+
+/**
+ * Name of the attachment's host end: "fl" and the first 55 bits of the key's SHA-256 in base 32, 13 of the 15 characters
+ * that a link name may have (IFNAMSIZ - 1).
+ */
+export function hostLinkName(attachment: Attachment, sha256: (text: string) => Uint8Array): string {
+  const hash = sha256(attachmentKey(attachment));
+  let name = LINK_PREFIX;
+  let bits = 0;
+  let value = 0;
+  for (let i = 0; name.length < 13; i++) {
+    value = (value << 8) | (hash[i] as number);
+    bits += 8;
+    while (bits >= 5 && name.length < 13) {
+      bits -= 5;
+      name += BASE32[(value >> bits) & 31];
+    }
+    value &= (1 << bits) - 1;
+  }
+  return name;
+}
+
+/** `ifalias` of a host end, for people reading `ip link`: "flatnet:<namespace>/<pod>", or the container outside Kubernetes. */
+export function linkAlias(pod: { namespace: string; name: string } | undefined, containerId: string): string {
+  return pod === undefined ? `flatnet:${containerId}` : `flatnet:${pod.namespace}/${pod.name}`;
+}
