@@ -58,7 +58,6 @@ export const O_WRONLY = 1;
 export const O_CREAT = 0o100;
 export const O_EXCL = 0o200;
 export const O_TRUNC = 0o1000;
-export const O_DIRECTORY = 0o200000;
 
 export const AF_UNIX = 1;
 export const AF_NETLINK = 16;
