@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Links: struct ifinfomsg and IFLA_* of include/uapi/linux/if_link.h, as far as veth pairs need them.
+import {
+  attributes,
+  attrText,
+  attrU32,
+  Body,
+  type Message,
+  NLM_F_CREATE,
+  NLM_F_EXCL,
+  type Request,
+} from "./message.ts";
+
+export const RTM_NEWLINK = 16;
+export const RTM_DELLINK = 17;
+export const RTM_GETLINK = 18;
+const RTM_SETLINK = 19;
+
+export const IFF_UP = 0x1;
+
+const IFLA_ADDRESS = 1;
+const IFLA_IFNAME = 3;
+const IFLA_MTU = 4;
+const IFLA_LINK = 5;
+const IFLA_LINKINFO = 18;
+const IFLA_IFALIAS = 20;
+const IFLA_AF_SPEC = 26;
+const IFLA_GROUP = 27;
+const IFLA_NET_NS_FD = 28;
+const IFLA_EXT_MASK = 29;
+const IFLA_NUM_TX_QUEUES = 31;
+const IFLA_NUM_RX_QUEUES = 32;
+const IFLA_INFO_KIND = 1;
+const IFLA_INFO_DATA = 2;
+const VETH_INFO_PEER = 1;
+const IFLA_INET6_ADDR_GEN_MODE = 8;
+const IN6_ADDR_GEN_MODE_NONE = 1;
+const AF_INET6 = 10;
+const RTEXT_FILTER_SKIP_STATS = 8;
+
+/** struct ifinfomsg: family, pad, type, index, flags, change mask. */
+function ifinfo(index = 0, flags = 0, change = 0): Body {
+  return new Body().u8(0).u8(0).u16(0).u32(index).u32(flags).u32(change);
+}
+
+/** One end of a veth pair. `mtu` in bytes, `mac` six of them. */
+export interface VethEnd {
+  readonly name: string;
+  readonly mac: Uint8Array;
+}
+
+/**
+ * Makes both ends of a veth pair where they belong in one request: `ip link add HOST … type veth peer name POD netns FD`.
+ * Nothing is moved or renamed, so no grace period is waited for. Single-queue: a veth's queues are per CPU otherwise and
+ * cost memory for nothing. Neither end can be made UP here (ENOTCONN).
+ */
+export function createVeth(host: VethEnd, pod: VethEnd, mtu: number, group: number, podNetns: number): Request {
+  const end = (body: Body, { name, mac }: VethEnd) =>
+    body
+      .attrText(IFLA_IFNAME, name)
+      .attr(IFLA_ADDRESS, mac)
+      .attrU32(IFLA_MTU, mtu)
+      .attrU32(IFLA_NUM_TX_QUEUES, 1)
+      .attrU32(IFLA_NUM_RX_QUEUES, 1);
+  const body = end(ifinfo(), host)
+    .attrU32(IFLA_GROUP, group)
+    .nest(IFLA_LINKINFO, (info) => {
+      info.attrText(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, (data) => {
+        data.nest(VETH_INFO_PEER, (peer) => {
+          peer.u8(0).u8(0).u16(0).u32(0).u32(0).u32(0);
+          end(peer, pod).attrU32(IFLA_NET_NS_FD, podNetns);
+        });
+      });
+    });
+  return {
+    type: RTM_NEWLINK,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    body: body.done(),
+    what: `make veth ${host.name} with peer ${pod.name}`,
+  };
+}
+
+/** Asks for one link by name: `ip link show NAME`. The answer is one RTM_NEWLINK message. */
+export function getLink(name: string): Request {
+  const body = ifinfo().attrText(IFLA_IFNAME, name).attrU32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+  return { type: RTM_GETLINK, flags: 0, body: body.done(), what: `look up link ${name}` };
+}
+
+/** All links of the namespace; for the daemon, never on the ADD path. */
+export function dumpLinks(): Request {
+  const body = ifinfo().attrU32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+  return { type: RTM_GETLINK, flags: 0, body: body.done(), what: "list links" };
+}
+
+/** Keeps the kernel from making a link-local address of its own, which would be tentative for a second. */
+export function setAddrGenModeNone(index: number, name: string): Request {
+  const body = ifinfo(index).nest(IFLA_AF_SPEC, (spec) => {
+    spec.nest(AF_INET6, (inet6) => inet6.attrU8(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE));
+  });
+  return { type: RTM_SETLINK, flags: 0, body: body.done(), what: `set addrgenmode none on ${name}` };
+}
+
+/** `ip link set NAME up`, with an alias where one is given. */
+export function setLinkUp(index: number, name: string, alias?: string): Request {
+  const body = ifinfo(index, IFF_UP, IFF_UP);
+  if (alias !== undefined) body.attr(IFLA_IFALIAS, new TextEncoder().encode(alias));
+  return { type: RTM_SETLINK, flags: 0, body: body.done(), what: `set ${name} up` };
+}
+
+/** `ip link del NAME`. ENODEV when there is none. */
+export function deleteLink(name: string): Request {
+  return {
+    type: RTM_DELLINK,
+    flags: 0,
+    body: ifinfo().attrText(IFLA_IFNAME, name).done(),
+    what: `delete link ${name}`,
+  };
+}
+
+/** What an RTM_NEWLINK message says of a link. */
+export interface Link {
+  readonly index: number;
+  readonly name: string;
+  readonly up: boolean;
+  readonly mtu: number;
+  readonly group: number;
+  /** Index of a veth's other end, in that end's namespace. */
+  readonly peerIndex: number | undefined;
+  readonly alias: string | undefined;
+}
+
+/** Reads an RTM_NEWLINK or RTM_DELLINK message; undefined when it is none or too short. */
+export function decodeLink(message: Message): Link | undefined {
+  const { body, type } = message;
+  if ((type !== RTM_NEWLINK && type !== RTM_DELLINK) || body.length < 16) return undefined;
+  const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+  const found = attributes(body.subarray(16));
+  const name = found.get(IFLA_IFNAME);
+  const alias = found.get(IFLA_IFALIAS);
+  return {
+    index: view.getInt32(4, true),
+    name: name === undefined ? "" : attrText(name),
+    up: (view.getUint32(8, true) & IFF_UP) !== 0,
+    mtu: attrU32(found.get(IFLA_MTU)) ?? 0,
+    group: attrU32(found.get(IFLA_GROUP)) ?? 0,
+    peerIndex: attrU32(found.get(IFLA_LINK)),
+    alias: alias === undefined ? undefined : attrText(alias),
+  };
+}
