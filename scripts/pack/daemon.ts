@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// dist/flatnetd: the daemon and its operator commands as one executable: Node with a single bundled script and the two
+// native addons inside, put together by pkg. One script instead of pkg's virtual file system of node_modules starts in
+// less than half the time and needs a third less memory.
+
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { build } from "esbuild";
+import { type Arch, mustRun, ROOT, StepError } from "../repo.ts";
+import { addonAssets, embeddedAddons } from "./addons.ts";
+import { hostArch, type Runtimes } from "./runtimes.ts";
+import type { SeaJob } from "./sea.ts";
+
+/** Writes the executable and returns the files it was made from, by their path from the root. */
+export async function packDaemon(target: Runtimes, arch: Arch, scratch: string, out: string): Promise<string[]> {
+  const script = join(scratch, "flatnetd.cjs");
+  const inputs = await bundle(script);
+  const job: SeaJob = {
+    script,
+    out,
+    node: target.node,
+    nodeVersion: target.nodeVersion,
+    arch,
+    assets: addonAssets(arch),
+    // V8 accepts a code cache only on the kind of machine that made it.
+    codeCache: arch === hostArch(),
+  };
+  const jobFile = join(scratch, "sea-job.json");
+  const home = join(scratch, "home");
+  await mkdir(home, { recursive: true });
+  await writeFile(jobFile, JSON.stringify(job));
+  // pkg keeps its executables under HOME: a folder of the build, so that nothing outside it counts or changes.
+  await mustRun(process.execPath, [join(import.meta.dirname, "sea.ts"), jobFile], {
+    env: { ...process.env, HOME: home },
+  });
+  return inputs;
+}
+
+async function bundle(outfile: string): Promise<string[]> {
+  const { metafile, warnings } = await build({
+    absWorkingDir: ROOT,
+    entryPoints: ["src/bin/flatnetd.ts"],
+    outfile,
+    bundle: true,
+    platform: "node",
+    format: "cjs",
+    target: "node24",
+    // Names stay: stack traces in the daemon's log are read by people, and mangled names did not start faster.
+    minifySyntax: true,
+    minifyWhitespace: true,
+    metafile: true,
+    plugins: [embeddedAddons],
+    logLevel: "silent",
+  }).catch((error: unknown) => {
+    throw new StepError("esbuild could not bundle src/bin/flatnetd.ts", error instanceof Error ? error.message : "");
+  });
+  // A warning is a require() that cannot be followed or an import.meta that is empty in CommonJS: it fails at run time.
+  const texts = warnings.map(({ text, location }) => `${location?.file ?? ""}:${location?.line ?? ""} ${text}`);
+  if (texts.length > 0) throw new StepError("esbuild warns about src/bin/flatnetd.ts", texts.join("\n"));
+  return Object.keys(metafile.inputs).filter((path) => !path.startsWith("addon:"));
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What may be in the plugin. It starts for every verb of every pod, so its size is its speed: a library or a part of the
+// daemon that slips in by one import is a mistake, and it fails the build.
+
+import { StepError } from "../repo.ts";
+
+/** Bytes of minified JavaScript. Raise it only with a measurement of a start beside it. */
+const BUDGET = 64 * 1024;
+
+/** Everything outside node_modules and src is refused, and so is everything that matches none of these. */
+const ALLOWED = [
+  /^src\/(bin|cni|gen|grpc|net|netlink|nft|sys)\//,
+  // Reading and writing of varints and fields; nothing that knows descriptors or reflection.
+  /^node_modules\/@bufbuild\/protobuf\/dist\/(esm|cjs)\/(wire\/|proto-int64\.js$)/,
+];
+
+/** Throws StepError that names every file that does not belong into the plugin, or its size over the budget. */
+export function guardPlugin(inputs: readonly string[], bytes: number): void {
+  const problems = inputs.filter((path) => !ALLOWED.some((rule) => rule.test(path))).map((path) => `  ${path}`);
+  if (problems.length > 0) problems.unshift("the plugin's bundle must not contain");
+  if (bytes > BUDGET)
+    problems.push(`the plugin's bundle has ${bytes} bytes of JavaScript, over the budget of ${BUDGET}`);
+  if (problems.length > 0) throw new StepError(`scripts/pack/guard.ts: ${problems.join("\n")}`);
+}

