@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The CNI plugin's entry point, compiled by Bun: reads the environment and stdin, prints what came of it, exits.
+import { CONF_MAX_BYTES } from "../cni/conf.ts";
+import { CNI_CODES, CniError } from "../cni/errors.ts";
+import { runPlugin } from "../cni/run.ts";
+import { sys } from "../sys/bun.ts";
+
+declare const Bun: { SHA256: { hash(text: string): Uint8Array } };
+
+const STDIN = 0;
+const STDOUT = 1;
+const STDERR = 2;
+
+function readStdin(): string {
+  const chunk = new Uint8Array(64 * 1024);
+  let all = new Uint8Array(0);
+  for (;;) {
+    const length = sys.read(STDIN, chunk);
+    if (length === 0) return new TextDecoder().decode(all);
+    if (all.length + length > CONF_MAX_BYTES) {
+      throw new CniError(
+        CNI_CODES.decodingFailure,
+        "the network configuration on stdin is too large",
+        `over ${CONF_MAX_BYTES} bytes`,
+      );
+    }
+    const longer = new Uint8Array(all.length + length);
+    longer.set(all);
+    longer.set(chunk.subarray(0, length), all.length);
+    all = longer;
+  }
+}
+
+function print(fd: number, text: string): void {
+  for (let rest = new TextEncoder().encode(text); rest.length > 0; ) rest = rest.subarray(sys.write(fd, rest));
+}
+
+const outcome = runPlugin(
+  {
+    sys,
+    env: process.env,
+    sha256: (text) => Bun.SHA256.hash(text),
+    wallClock: () => Date.now(),
+    pid: process.pid,
+  },
+  readStdin,
+);
+let status = outcome.status;
+try {
+  print(STDERR, outcome.stderr);
+  print(STDOUT, outcome.stdout);
+} catch {
+  // Nobody is listening on one of them. The exit status is all that is left to tell.
+  status = 1;
+}
+process.exit(status);

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The daemon's netlink transport: npm `netlink`'s socket on Node's event loop, with our codecs. Its message layer isn't
+// used: it reports errors as text only, and knows neither interrupted dumps nor overruns.
+import { RawNetlinkSocket } from "netlink/dist/raw.js";
+import {
+  decodeAck,
+  decodeMessages,
+  encodeBatch,
+  type Message,
+  NetlinkError,
+  NLM_F_DUMP,
+  NLM_F_DUMP_INTR,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  type Request,
+} from "./message.ts";
+
+export const NETLINK_ROUTE = 0;
+export const NETLINK_NETFILTER = 12;
+
+/** How many requests go in one send. Their acknowledgements wait in the receive buffer until the event loop comes by. */
+const BATCH = 64;
+/** The kernel answers in the send itself; this long without an answer is a lost one. */
+const TIMEOUT_MS = 10_000;
+/** How often a dump is begun again when the kernel says that the table changed under it. */
+const DUMP_TRIES = 20;
+
+interface Pending {
+  receive(message: Message): void;
+  fail(error: NetlinkError): void;
+}
+
+/** What became of one request: the messages that answered it, or the kernel's refusal. */
+export interface Reply {
+  readonly request: Request;
+  readonly answers: Message[];
+  readonly error: NetlinkError | undefined;
+}
+
+export class Netlink {
+  private readonly socket: RawNetlinkSocket;
+  private readonly pending = new Map<number, Pending>();
+  private seq = 1;
+
+  private constructor(socket: RawNetlinkSocket) {
+    this.socket = socket;
+    socket.on("message", (datagram, { port }) => {
+      // Only the kernel has port 0; nobody else is listened to.
+      if (port === 0) this.receive(datagram);
+    });
+    socket.on("error", (cause) =>
+      this.failAll(new NetlinkError("NETLINK_OVERRUN", "the netlink socket failed", 0, cause)),
+    );
+  }
+
+  /** @param protocol NETLINK_ROUTE or NETLINK_NETFILTER */
+  static open(protocol: number): Netlink {
+    return new Netlink(new RawNetlinkSocket(protocol));
+  }
+
+  close(): void {
+    this.socket.close();
+    this.failAll(new NetlinkError("NETLINK_PROTOCOL", "the netlink socket was closed"));
+  }
+
+  /** Sends the requests in batches. Each has its own reply: one that is refused does not hold up the others. */
+  async submit(requests: readonly Request[]): Promise<Reply[]> {
+    const replies: Reply[] = [];
+    for (let at = 0; at < requests.length; at += BATCH) {
+      const batch = requests.slice(at, at + BATCH);
+      const first = this.take(batch.length);
+      const waits = batch.map((request, i) => this.acknowledged(request, first + i));
+      this.send(encodeBatch(batch, first), first, batch.length);
+      replies.push(...(await Promise.all(waits)));
+    }
+    return replies;
+  }
+
+  /** @throws NetlinkError of the first request that was refused. All have been tried by then. */
+  async request(requests: readonly Request[]): Promise<Message[]> {
+    const replies = await this.submit(requests);
+    for (const { error } of replies) if (error !== undefined) throw error;
+    return replies.flatMap(({ answers }) => answers);
+  }
+
+  /**
+   * One transaction of nf_tables: all of it or nothing (nfnetlink's batch; include/uapi/linux/netfilter/nfnetlink.h).
+   * `begin` and `end` frame it and are not acknowledged by every kernel, so no answer to them is waited for.
+   * @throws NetlinkError of the first request that was refused; then nothing has changed.
+   */
+  async transaction(begin: Request, requests: readonly Request[], end: Request): Promise<void> {
+    const first = this.take(requests.length + 2);
+    const waits = requests.map((request, i) => this.acknowledged(request, first + 1 + i));
+    const bytes = Buffer.concat([
+      encodeBatch([begin], first, 0),
+      encodeBatch(requests, first + 1),
+      encodeBatch([end], first + 1 + requests.length, 0),
+    ]);
+    this.send(bytes, first + 1, requests.length);
+    for (const { error } of await Promise.all(waits)) if (error !== undefined) throw error;
+  }
+
+  /**
+   * A whole table, from a moment in which it didn't change.
+   * @throws NetlinkError NETLINK_INTERRUPTED when it never stood still.
+   */
+  async dump(request: Request): Promise<Message[]> {
+    for (let attempt = 0; attempt < DUMP_TRIES; attempt++) {
+      const messages = await this.dumpOnce(request);
+      if (messages !== undefined) return messages;
+    }
+    throw new NetlinkError("NETLINK_INTERRUPTED", `${request.what}: interrupted ${DUMP_TRIES} times by changes`);
+  }
+
+  private take(count: number): number {
+    const first = this.seq;
+    this.seq += count;
+    // Far from the 32 bits of the header before it can matter which numbers are in use.
+    if (this.seq > 0x7fffffff) this.seq = 1;
+    return first;
+  }
+
+  private send(bytes: Uint8Array, first: number, count: number): void {
+    this.socket.send(bytes, {}, (cause) => {
+      if (cause === undefined || cause === null) return;
+      const error = new NetlinkError("NETLINK_PROTOCOL", "could not send to the kernel", 0, cause);
+      for (let seq = first; seq < first + count; seq++) this.pending.get(seq)?.fail(error);
+    });
+  }
+
+  private acknowledged(request: Request, seq: number): Promise<Reply> {
+    return this.wait<Reply>(seq, request, (settle) => {
+      const answers: Message[] = [];
+      return (message) => {
+        if (message.type !== NLMSG_ERROR) {
+          answers.push({ ...message, body: message.body.slice() });
+          return;
+        }
+        const { errno, text } = decodeAck(message);
+        const error = errno === 0 ? undefined : NetlinkError.refused(request.what, errno, text);
+        settle({ request, answers, error });
+      };
+    });
+  }
+
+  private dumpOnce(request: Request): Promise<Message[] | undefined> {
+    const seq = this.take(1);
+    const result = this.wait<Message[] | NetlinkError | undefined>(seq, request, (settle) => {
+      const messages: Message[] = [];
+      let interrupted = false;
+      return (message) => {
+        interrupted ||= (message.flags & NLM_F_DUMP_INTR) !== 0;
+        if (message.type === NLMSG_ERROR || message.type === NLMSG_DONE) {
+          const { errno, text } = decodeAck(message);
+          if (errno !== 0) settle(NetlinkError.refused(request.what, errno, text));
+          else settle(interrupted ? undefined : messages);
+          return;
+        }
+        messages.push({ ...message, body: message.body.slice() });
+      };
+    });
+    this.send(encodeBatch([{ ...request, flags: request.flags | NLM_F_DUMP }], seq, 0), seq, 1);
+    return result.then((settled) => {
+      if (settled instanceof NetlinkError) throw settled;
+      return settled;
+    });
+  }
+
+  /** A promise for what `start`'s receiver settles; it fails with the socket, or when no answer comes. */
+  private wait<T>(
+    seq: number,
+    request: Request,
+    start: (settle: (value: T) => void) => (m: Message) => void,
+  ): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const fail = (error: NetlinkError) => {
+        this.pending.delete(seq);
+        clearTimeout(timer);
+        reject(error);
+      };
+      const timer = setTimeout(
+        () => fail(new NetlinkError("NETLINK_TIMEOUT", `${request.what}: no answer in ${TIMEOUT_MS} ms`)),
+        TIMEOUT_MS,
+      );
+      const receive = start((value) => {
+        this.pending.delete(seq);
+        clearTimeout(timer);
+        resolve(value);
+      });
+      this.pending.set(seq, { receive, fail });
+    });
+  }
+
+  private receive(datagram: Uint8Array): void {
+    let messages: Message[];
+    try {
+      messages = decodeMessages(datagram);
+    } catch (error) {
+      this.failAll(error as NetlinkError);
+      return;
+    }
+    for (const message of messages) this.pending.get(message.seq)?.receive(message);
+  }
+
+  private failAll(error: NetlinkError): void {
+    for (const pending of [...this.pending.values()]) pending.fail(error);
+  }
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+import { formatAddress } from "../net/address.ts";
+import { ROUTE_PROTOCOL } from "../net/names.ts";
+import { type Route, TABLE_MAIN } from "../netlink/route.ts";
+
+/** What turns the actual node routes into the desired ones. Removals come last, so that nothing is without a route. */
+export interface RouteDelta {
+  /** Nothing of ours has the key. If something foreign has, the kernel refuses: it isn't ours to replace. */
+  readonly add: readonly Route[];
+  /** Ours, but leading elsewhere. */
+  readonly replace: readonly Route[];
+  readonly remove: readonly Route[];
+}
+
+/**
+ * Whether a route is a node route of ours. The host routes to pods carry our number too; they lead to a link and are the
+ * plugin's.
+ */
+export function isNodeRoute(route: Route): boolean {
+  return route.protocol === ROUTE_PROTOCOL && (route.gateway !== undefined || route.kind === "unreachable");
+}
+
+/** The kernel's own key of a route, less what is the same for all of ours: two routes with one key can't both be. */
+export function routeKey(route: Route): string {
+  const priority = route.priority ?? 0;
+  return `${route.table ?? TABLE_MAIN} ${formatAddress(route.destination)}/${route.length} ${priority}`;
+}
+
+/** @param actual node routes of ours only, as `isNodeRoute` picks them */
+export function diffRoutes(desired: readonly Route[], actual: readonly Route[]): RouteDelta {
+  const present = new Map(actual.map((route) => [routeKey(route), route]));
+  const add: Route[] = [];
+  const replace: Route[] = [];
+  for (const route of desired) {
+    const key = routeKey(route);
+    const existing = present.get(key);
+    present.delete(key);
+    if (existing === undefined) add.push(route);
+    else if (!leadsTheSameWay(existing, route)) replace.push(route);
+  }
+  return { add, replace, remove: [...present.values()] };
+}
+
+function leadsTheSameWay(a: Route, b: Route): boolean {
+  const gateway = (route: Route) => (route.gateway === undefined ? "" : formatAddress(route.gateway));
+  return a.kind === b.kind && gateway(a) === gateway(b);
+}
