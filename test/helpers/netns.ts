@@ -6,6 +6,18 @@
 import { randomBytes } from "node:crypto";
 import { type Cleanup, run } from "./daemon.ts";
 
+/**
+ * Whether this process may make namespaces. As root it always may. Without root the reason is printed and the tests are to
+ * be skipped, unless REQUIRE_KERNEL=1 says (as in CI) that a skipped test is a failed one: then it throws.
+ */
+export function canUseKernel(): boolean {
+  if (process.geteuid?.() === 0) return true;
+  const reason = "tests of network namespaces need root";
+  if (process.env["REQUIRE_KERNEL"] === "1") throw new Error(`${reason}, and REQUIRE_KERNEL=1 forbids to skip them`);
+  process.stderr.write(`skipped: ${reason}\n`);
+  return false;
+}
+
 /** A network namespace with a name under /run/netns. */
 export interface Netns {
   readonly name: string;

@@ -43,8 +43,8 @@ export interface Containerd {
   sandboxConfig(podName: string): SandboxConfig;
   /** A path as the rest of the machine sees it, for one that containerd told: its /run is private. */
   hostPath(path: string): string;
-  /** Runs a command in containerd's mount namespace. */
-  inMounts(...argv: string[]): Promise<string>;
+  /** Runs a command in containerd's mount and PID namespaces: where the paths and pids that it tells are valid. */
+  inside(...argv: string[]): Promise<string>;
   /** What containerd logged. */
   log(): string;
 }
@@ -89,7 +89,10 @@ export async function startContainerd(options: ContainerdOptions, cleanup: Clean
       linux: { cgroupParent: `/${cgroup}` },
     }),
     hostPath: (path) => `/proc/${daemon.pid}/root${path}`,
-    inMounts: (...argv) => run(["nsenter", `--mount=/proc/${daemon.pid}/ns/mnt`, "--", ...argv]),
+    inside: (...argv) => {
+      const namespaces = `/proc/${daemon.pid}/ns`;
+      return run(["nsenter", `--mount=${namespaces}/mnt`, `--pid=${namespaces}/pid_for_children`, "--", ...argv]);
+    },
     log: () => daemon.output(),
   };
 }

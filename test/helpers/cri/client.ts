@@ -30,6 +30,8 @@ export interface SandboxStatus {
   readonly addresses: readonly string[];
   /** Path of its network namespace in the runtime's mount namespace. */
   readonly netns: string;
+  /** Its process, in the runtime's PID namespace; 0 when it has ended. */
+  readonly pid: number;
 }
 
 /** "RuntimeReady" or "NetworkReady", and whether it is so. */
@@ -128,19 +130,21 @@ interface PodSandboxStatusResponse {
   info: Record<string, string>;
 }
 
-/** The part of an OCI runtime configuration that names the namespaces. */
-interface RuntimeSpec {
-  linux?: { namespaces?: { type: string; path?: string }[] };
+/** What containerd adds to the status of a sandbox: its process, and its OCI runtime configuration. */
+interface VerboseInfo {
+  pid?: number;
+  runtimeSpec?: { linux?: { namespaces?: { type: string; path?: string }[] } };
 }
 
 function toSandboxStatus({ status, info }: PodSandboxStatusResponse): SandboxStatus {
   const addresses = [status.network?.ip ?? "", ...(status.network?.additionalIps ?? []).map(({ ip }) => ip)];
-  const spec: RuntimeSpec = JSON.parse(info["info"] ?? "{}").runtimeSpec ?? {};
+  const verbose: VerboseInfo = JSON.parse(info["info"] ?? "{}");
   return {
     id: status.id,
     state: status.state,
     addresses: addresses.filter((address) => address !== ""),
-    netns: spec.linux?.namespaces?.find(({ type }) => type === "network")?.path ?? "",
+    pid: verbose.pid ?? 0,
+    netns: verbose.runtimeSpec?.linux?.namespaces?.find(({ type }) => type === "network")?.path ?? "",
   };
 }
 
