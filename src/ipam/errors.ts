@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How the IPAM says no. Only rpc-errors.ts knows what a code means on the wire.
+
+/** Every way a request can fail. The codes are stable; the messages are for people. */
+export type IpamErrorCode =
+  /** A field of a request or of the configuration is missing or malformed. */
+  | "IPAM_INVALID"
+  /** A family has no address left, not even a resting one. */
+  | "IPAM_EXHAUSTED"
+  /** The change could not be made durable, so nothing was handed out or taken back. */
+  | "IPAM_STORE"
+  /** The service is stopping. */
+  | "IPAM_CLOSED"
+  /** The socket cannot be served on. */
+  | "IPAM_SOCKET";
+
+export class IpamError extends Error {
+  override readonly name = "IpamError";
+  readonly code: IpamErrorCode;
+  constructor(code: IpamErrorCode, message: string, cause?: unknown) {
+    super(message, { cause });
+    this.code = code;
+  }
+}
+
+/** Untrusted text in an error: quoted, and short enough for a gRPC status message. */
+export function quote(value: string): string {
+  return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value);
+}

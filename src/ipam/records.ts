@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The on-disk format: what a LevelDB key and value mean, in both directions. The format is versioned and additive: a
+// reader keeps fields it does not know, and refuses a version it does not know, because guessing who holds an address is
+// how an address gets two holders.
+//
+//   f                  {"v":1}                       the format of the whole database
+//   a/<attachment key> AllocationRecord as JSON      who holds which addresses
+//   r/<address>        ReleaseRecord as JSON         when an address came back; none for a held address
+//
+// There is no second table for the unique address index: it follows from the allocation records, so the two cannot drift.
+import { familyOf, formatAddress, parseAddress } from "../net/address.ts";
+import { type Attachment, attachmentKey } from "../net/names.ts";
+
+/** Version in `f` and in every value. Raised only when an older reader would misunderstand a record. */
+export const FORMAT_VERSION = 1;
+
+/** Key of the database's format marker. */
+export const FORMAT_KEY = "f";
+
+const ALLOCATION_PREFIX = "a/";
+const RELEASE_PREFIX = "r/";
+
+/** The pod as the runtime named it; attributes, never a key. Unknown parts are "". */
+export interface PodName {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+}
+
+/** An attachment and the addresses it holds. */
+export interface AllocationRecord {
+  readonly attachment: Attachment;
+  /** Undefined outside Kubernetes. */
+  readonly pod: PodName | undefined;
+  /** CNI_NETNS of the latest ADD. */
+  readonly netns: string;
+  /** Name of the host end; "" when another plugin makes the link. */
+  readonly hostIfname: string;
+  /** Canonical text, at most one a family, IPv4 first, never empty. */
+  readonly addresses: readonly string[];
+  /** When the addresses were given, in milliseconds since 1970. */
+  readonly allocatedAtMs: number;
+  /** When an ADD last asked for them, in milliseconds since 1970: a DEL from before that was for an earlier life. */
+  readonly confirmedAtMs: number;
+  /** The kernel's boot_id then, so that later readers can tell attachments that a reboot has ended. */
+  readonly bootId: string;
+  /** Fields of a newer writer, kept when the record is written again. */
+  readonly extra: Readonly<Record<string, unknown>>;
+}
+
+/** When an address was last given back, and by whom. */
+export interface ReleaseRecord {
+  /** Milliseconds since 1970. */
+  readonly releasedAtMs: number;
+  /** Key of the attachment that held it last. */
+  readonly holder: string;
+}
+
+/** Everything the database says. No address occurs in two allocations, nor in both maps. */
+export interface Snapshot {
+  /** By attachment key. */
+  readonly allocations: ReadonlyMap<string, AllocationRecord>;
+  /** By canonical address. */
+  readonly released: ReadonlyMap<string, ReleaseRecord>;
+}
+
+/** One operation of an atomic batch, in the form `level` takes. */
+export type Write =
+  | { readonly type: "put"; readonly key: string; readonly value: string }
+  | { readonly type: "del"; readonly key: string };
+
+/** One decision of the allocator, the only thing that ever changes the database. */
+export type Change =
+  /** The attachment takes the record's addresses, which nobody holds. */
+  | { readonly kind: "hold"; readonly record: AllocationRecord }
+  /** The attachment, which holds the same addresses already, asked again; its attributes may be new. */
+  | { readonly kind: "confirm"; readonly record: AllocationRecord }
+  /** The attachment gives all its addresses back. */
+  | { readonly kind: "free"; readonly record: AllocationRecord; readonly releasedAtMs: number }
+  /** Addresses of subnets that are no longer ours have rested, so nothing needs to be known of them. */
+  | { readonly kind: "forget"; readonly addresses: readonly string[] };
+
+/** Something on disk that this version does not understand or that contradicts itself. `key` is the LevelDB key. */
+export class RecordError extends Error {
+  override readonly name = "RecordError";
+  readonly code: "RECORD_INVALID" | "RECORD_NEWER" | "RECORD_CONFLICT";
+  readonly key: string;
+  constructor(code: RecordError["code"], key: string, message: string, cause?: unknown) {
+    super(`record ${JSON.stringify(key)}: ${message}`, { cause });
+    this.code = code;
+    this.key = key;
+  }
+}
+
+/** The batch that makes a change durable. */
+export function writesOf(change: Change): Write[] {
+  switch (change.kind) {
+    case "hold":
+      return [
+        putAllocation(change.record),
+        ...change.record.addresses.map((address): Write => ({ type: "del", key: RELEASE_PREFIX + address })),
+      ];
+    case "confirm":
+      return [putAllocation(change.record)];
+    case "free": {
+      const holder = attachmentKey(change.record.attachment);
+      const value = JSON.stringify({ v: FORMAT_VERSION, releasedAtMs: change.releasedAtMs, holder });
+      return [
+        { type: "del", key: ALLOCATION_PREFIX + holder },
+        ...change.record.addresses.map((address): Write => ({ type: "put", key: RELEASE_PREFIX + address, value })),
+      ];
+    }
+    case "forget":
+      return change.addresses.map((address) => ({ type: "del", key: RELEASE_PREFIX + address }));
+  }
+}
+
+/** What a new database begins with. */
+export function formatWrite(): Write {
+  return { type: "put", key: FORMAT_KEY, value: JSON.stringify({ v: FORMAT_VERSION }) };
+}
+
+function putAllocation(record: AllocationRecord): Write {
+  const { network, containerId, ifname } = record.attachment;
+  return {
+    type: "put",
+    key: ALLOCATION_PREFIX + attachmentKey(record.attachment),
+    value: JSON.stringify({
+      ...record.extra,
+      v: FORMAT_VERSION,
+      network,
+      containerId,
+      ifname,
+      pod: record.pod,
+      netns: record.netns,
+      hostIfname: record.hostIfname,
+      addresses: record.addresses,
+      allocatedAtMs: record.allocatedAtMs,
+      confirmedAtMs: record.confirmedAtMs,
+      bootId: record.bootId,
+    }),
+  };
+}
+
+/**
+ * All entries of a database. Keys of a kind that this version does not know are a newer writer's additions and left alone.
+ * @throws RecordError also when two attachments hold one address: serving then would be choosing whose traffic breaks.
+ */
+export function parseSnapshot(entries: Iterable<readonly [key: string, value: string]>): Snapshot {
+  const allocations = new Map<string, AllocationRecord>();
+  const released = new Map<string, ReleaseRecord>();
+  const holders = new Map<string, string>();
+  for (const [key, value] of entries) {
+    if (key === FORMAT_KEY) {
+      parseValue(key, value);
+    } else if (key.startsWith(ALLOCATION_PREFIX)) {
+      const record = parseAllocation(key, value);
+      for (const address of record.addresses) {
+        const other = holders.get(address);
+        if (other !== undefined) {
+          throw new RecordError(
+            "RECORD_CONFLICT",
+            key,
+            `address ${address} is held by ${JSON.stringify(other)} too; remove the wrong one of the two attachments`,
+          );
+        }
+        holders.set(address, key);
+      }
+      allocations.set(key.slice(ALLOCATION_PREFIX.length), record);
+    } else if (key.startsWith(RELEASE_PREFIX)) {
+      released.set(parseReleasedAddress(key), parseRelease(key, value));
+    }
+  }
+  // A held address is held, whatever is said of its past.
+  for (const address of holders.keys()) released.delete(address);
+  return { allocations, released };
+}
+
+/** One allocation record. @throws RecordError */
+export function parseAllocation(key: string, value: string): AllocationRecord {
+  const {
+    v: _,
+    network,
+    containerId,
+    ifname,
+    pod,
+    netns,
+    hostIfname,
+    addresses,
+    allocatedAtMs,
+    confirmedAtMs,
+    bootId,
+    ...extra
+  } = parseValue(key, value);
+  const attachment = {
+    network: string(key, "network", network),
+    containerId: string(key, "containerId", containerId),
+    ifname: string(key, "ifname", ifname),
+  };
+  if (ALLOCATION_PREFIX + attachmentKey(attachment) !== key) {
+    throw new RecordError("RECORD_INVALID", key, `it is about another attachment, ${attachmentKey(attachment)}`);
+  }
+  const allocated = time(key, "allocatedAtMs", allocatedAtMs);
+  return {
+    attachment,
+    pod: pod === undefined ? undefined : parsePod(key, pod),
+    netns: string(key, "netns", netns),
+    hostIfname: string(key, "hostIfname", hostIfname),
+    addresses: parseAddresses(key, addresses),
+    allocatedAtMs: allocated,
+    confirmedAtMs: confirmedAtMs === undefined ? allocated : time(key, "confirmedAtMs", confirmedAtMs),
+    bootId: string(key, "bootId", bootId),
+    extra,
+  };
+}
+
+function parseRelease(key: string, value: string): ReleaseRecord {
+  const object = parseValue(key, value);
+  return {
+    releasedAtMs: time(key, "releasedAtMs", object["releasedAtMs"]),
+    holder: string(key, "holder", object["holder"]),
+  };
+}
+
+function parseValue(key: string, value: string): Record<string, unknown> {
+  let object: unknown;
+  try {
+    object = JSON.parse(value);
+  } catch (cause) {
+    throw new RecordError("RECORD_INVALID", key, "it is not JSON", cause);
+  }
+  if (!isObject(object)) throw new RecordError("RECORD_INVALID", key, "it is not a JSON object");
+  const version = object["v"];
+  if (typeof version !== "number" || !Number.isSafeInteger(version) || version < 1) {
+    throw invalid(key, "v", version);
+  }
+  if (version > FORMAT_VERSION) {
+    throw new RecordError(
+      "RECORD_NEWER",
+      key,
+      `format version ${version} is newer than ${FORMAT_VERSION}, the newest this program reads; run the program that wrote it`,
+    );
+  }
+  return object;
+}
+
+function parseReleasedAddress(key: string): string {
+  const text = key.slice(RELEASE_PREFIX.length);
+  if (canonical(text) !== text) throw new RecordError("RECORD_INVALID", key, "its key is not a canonical address");
+  return text;
+}
+
+function parseAddresses(key: string, value: unknown): string[] {
+  if (!Array.isArray(value) || value.length === 0) throw invalid(key, "addresses", value);
+  const families: number[] = [];
+  for (const text of value) {
+    if (typeof text !== "string" || canonical(text) !== text) throw invalid(key, "addresses", value);
+    families.push(familyOf(parseAddress(text)));
+  }
+  if (families.length > 2 || (families.length === 2 && families.join() !== "4,6"))
+    throw invalid(key, "addresses", value);
+  return value;
+}
+
+function canonical(text: string): string | undefined {
+  try {
+    return formatAddress(parseAddress(text));
+  } catch {
+    // Not an address at all; the callers say so with the key.
+    return undefined;
+  }
+}
+
+function parsePod(key: string, value: unknown): PodName {
+  if (!isObject(value)) throw invalid(key, "pod", value);
+  return {
+    namespace: string(key, "pod.namespace", value["namespace"]),
+    name: string(key, "pod.name", value["name"]),
+    uid: string(key, "pod.uid", value["uid"]),
+  };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function string(key: string, field: string, value: unknown): string {
+  if (typeof value !== "string") throw invalid(key, field, value);
+  return value;
+}
+
+function time(key: string, field: string, value: unknown): number {
+  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) throw invalid(key, field, value);
+  return value;
+}
+
+function invalid(key: string, field: string, value: unknown): RecordError {
+  return new RecordError(
+    "RECORD_INVALID",
+    key,
+    `${field} is ${value === undefined ? "missing" : JSON.stringify(value)}`,
+  );
+}

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readdir, stat, writeFile } from "node:fs/promises";
+import { connect, createServer, type Server as NetServer } from "node:net";
+import { join } from "node:path";
+import { Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
+import { expect, onTestFinished, test } from "vitest";
+import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
+import { type IpamLog, serveIpam, toServiceDefinition } from "./server.ts";
+import { IpamService } from "./service.ts";
+import { Store } from "./store.ts";
+import { attachment, BOOT_ID, prefixes, request, temporaryDirectory } from "./testing/fixtures.ts";
+import { MemoryDisk, MemoryStore } from "./testing/memory-store.ts";
+
+interface Line {
+  level: "info" | "warn" | "error";
+  fields: object;
+  message: string;
+}
+
+function memoryLog(): IpamLog & { lines: Line[] } {
+  const lines: Line[] = [];
+  const at = (level: Line["level"]) => (fields: object, message: string) => void lines.push({ level, fields, message });
+  return { lines, info: at("info"), warn: at("warn"), error: at("error") };
+}
+
+async function served(
+  options: { subnets?: string[]; cooldownMs?: number; gate?: () => Promise<void>; disk?: MemoryDisk } = {},
+) {
+  const dir = await temporaryDirectory();
+  const socketPath = join(dir, "ipam.sock");
+  const disk = options.disk ?? new MemoryDisk();
+  const service = new IpamService(new MemoryStore(disk, options.gate), disk.snapshot(), {
+    subnets: prefixes(...(options.subnets ?? ["10.244.1.0/24", "fd00:10:244:1::/64"])),
+    bootId: BOOT_ID,
+    ...(options.cooldownMs === undefined ? {} : { cooldownMs: options.cooldownMs }),
+  });
+  const log = memoryLog();
+  const server = await serveIpam({ service, mtu: () => 1450, socketPath, log, drainMs: 500 });
+  onTestFinished(() => server.close());
+  return { dir, socketPath, service, server, log, disk, client: clientOf(socketPath) };
+}
+
+function clientOf(socketPath: string) {
+  const client = new Client(`unix:${socketPath}`, credentials.createInsecure());
+  onTestFinished(() => client.close());
+  const definition = toServiceDefinition();
+  const call =
+    <Request, Response>(method: string) =>
+    (message: Request): Promise<Response> => {
+      const { path, requestSerialize, responseDeserialize } = definition[method] as (typeof definition)[string];
+      return new Promise((resolve, reject) => {
+        client.makeUnaryRequest(path, requestSerialize, responseDeserialize, message, (error, response) =>
+          error === null ? resolve(response as Response) : reject(error),
+        );
+      });
+    };
+  return {
+    allocate: call<Partial<wire.AllocateRequest>, wire.AllocateResponse>("allocate"),
+    release: call<wire.ReleaseRequest, wire.ReleaseResponse>("release"),
+    list: call<wire.ListAllocationsRequest, wire.ListAllocationsResponse>("listAllocations"),
+  };
+}
+
+async function failureOf(promise: Promise<unknown>): Promise<ServiceError> {
+  const failure = await promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  expect(failure).toBeInstanceOf(Error);
+  return failure as ServiceError;
+}
+
+test("a client gets addresses of both families, the MTU, the same again, and gives them back", async () => {
+  const { client } = await served();
+  const first = await client.allocate(request("a"));
+  expect(first).toEqual({ addresses: ["10.244.1.1", "fd00:10:244:1::1"], mtu: 1450, existed: false });
+  expect(await client.allocate(request("a"))).toEqual({ ...first, existed: true });
+
+  const { allocations, subnets } = await client.list({});
+  expect(allocations).toMatchObject([
+    {
+      attachment: attachment("a"),
+      pod: { namespace: "default", name: "pod-a", uid: "uid-a" },
+      netns: "/run/netns/a",
+      hostIfname: "fl0123456789a",
+      addresses: first.addresses,
+    },
+  ]);
+  expect(subnets).toEqual([
+    { cidr: "10.244.1.0/24", capacity: 254, used: 1, cooling: 0, free: 253 },
+    { cidr: "fd00:10:244:1::/64", capacity: 65535, used: 1, cooling: 0, free: 65534 },
+  ]);
+
+  expect(await client.release({ attachment: attachment("a") })).toEqual({ addresses: first.addresses });
+  expect(await client.release({ attachment: attachment("a") })).toEqual({ addresses: [] });
+  expect((await client.list({})).subnets[0]).toMatchObject({ used: 0, cooling: 1, free: 253 });
+});
+
+test("an attachment outside Kubernetes, with a link of another plugin, has no pod and no host interface", async () => {
+  const { client } = await served();
+  await client.allocate({
+    attachment: attachment("a"),
+    netns: "/run/netns/a",
+    hostIfname: "",
+    pod: { namespace: "", name: "", uid: "" },
+  });
+  expect((await client.list({})).allocations).toMatchObject([{ pod: undefined, hostIfname: "" }]);
+});
+
+const good = request("a");
+const withAttachment = (part: Partial<wire.Attachment>) => ({ ...good, attachment: { ...good.attachment, ...part } });
+test.for<[title: string, message: Partial<wire.AllocateRequest>, expected: RegExp]>([
+  ["no attachment", { ...good, attachment: undefined }, /^attachment is missing$/],
+  ["an empty network", withAttachment({ network: "" }), /^attachment.network is empty$/],
+  ["a network with a slash", withAttachment({ network: "a/b" }), /^attachment.network is "a\/b"; it must be letters/],
+  ["a network with a line break at its end", withAttachment({ network: "a\n" }), /^attachment.network is "a\\n"/],
+  ["a container ID that begins with a dash", withAttachment({ containerId: "-a" }), /^attachment.container_id is "-a"/],
+  [
+    "a container ID of 300 characters",
+    withAttachment({ containerId: "a".repeat(300) }),
+    /container_id .* longer than 253/,
+  ],
+  ["an empty interface name", withAttachment({ ifname: "" }), /^attachment.ifname is empty$/],
+  ["an interface name of 16 characters", withAttachment({ ifname: "a".repeat(16) }), /ifname .* longer than 15/],
+  [
+    "an interface name of 8 characters but 16 bytes",
+    withAttachment({ ifname: "é".repeat(8) }),
+    /ifname .* longer than 15/,
+  ],
+  ["the interface name ..", withAttachment({ ifname: ".." }), /^attachment.ifname is ".."/],
+  ["an interface name with a colon", withAttachment({ ifname: "eth0:1" }), /^attachment.ifname is "eth0:1"/],
+  ["an interface name with a space", withAttachment({ ifname: "eth 0" }), /^attachment.ifname is "eth 0"/],
+  ["a relative netns", { ...good, netns: "run/netns/a" }, /^netns is "run\/netns\/a"; it must be an absolute path$/],
+  ["an empty netns", { ...good, netns: "" }, /^netns is ""/],
+  ["a netns with a NUL", { ...good, netns: "/run\0" }, /^netns is "\/run\\u0000"/],
+  ["a netns of 5000 characters", { ...good, netns: `/${"a".repeat(5000)}` }, /^netns .* longer than 4095$/],
+  ["a host interface with a slash", { ...good, hostIfname: "fl/a" }, /^host_ifname is "fl\/a"/],
+  ["a pod name with a line break", { ...good, pod: { namespace: "d", name: "a\nb", uid: "" } }, /^pod.name is "a\\nb"/],
+  [
+    "a pod uid of 300 characters",
+    { ...good, pod: { namespace: "d", name: "a", uid: "u".repeat(300) } },
+    /pod.uid .* 253/,
+  ],
+])("%s is an invalid argument that names field and value, and nothing is allocated", async ([, message, expected]) => {
+  const { client, disk } = await served();
+  const failure = await failureOf(client.allocate(message));
+  expect(failure.code).toBe(status.INVALID_ARGUMENT);
+  expect(failure.details).toMatch(expected);
+  expect(disk.entries.size).toBe(0);
+});
+
+test("a release without a valid attachment is an invalid argument", async () => {
+  const { client } = await served();
+  const failure = await failureOf(client.release({ attachment: { network: "pods", containerId: "", ifname: "eth0" } }));
+  expect(failure).toMatchObject({ code: status.INVALID_ARGUMENT, details: "attachment.container_id is empty" });
+});
+
+test("a full subnet is exhausted, by name and count, and says so in the log", async () => {
+  const { client, log } = await served({ subnets: ["10.244.1.0/30", "fd00::/64"] });
+  await client.allocate(request("a"));
+  await client.allocate(request("b"));
+  const failure = await failureOf(client.allocate(request("c")));
+  expect(failure).toMatchObject({
+    code: status.RESOURCE_EXHAUSTED,
+    details: "no IPv4 address is left in 10.244.1.0/30 (2 of 2 in use)",
+  });
+  expect(log.lines).toMatchObject([{ level: "warn", fields: { reason: failure.details } }]);
+  expect((await client.list({})).subnets[1]).toMatchObject({ used: 2 });
+});
+
+test("an address used again before its rest was over is told in the log", async () => {
+  const { client, log } = await served({ subnets: ["10.244.1.0/32"] });
+  await client.allocate(request("a"));
+  await client.release({ attachment: attachment("a") });
+  expect(await client.allocate(request("b"))).toMatchObject({ addresses: ["10.244.1.0"], existed: false });
+  expect(log.lines).toMatchObject([{ level: "warn", fields: { containerId: "b", addresses: ["10.244.1.0"] } }]);
+});
+
+test("a write that fails is an internal error that tells the reason", async () => {
+  const disk = new MemoryDisk();
+  disk.faults.push("before");
+  const { client, log } = await served({ disk });
+  const failure = await failureOf(client.allocate(request("a")));
+  expect(failure).toMatchObject({ code: status.INTERNAL, details: "no space left on device" });
+  expect(log.lines).toMatchObject([{ level: "error", fields: { method: "Allocate" } }]);
+  expect(await client.allocate(request("a"))).toMatchObject({
+    addresses: ["10.244.1.1", "fd00:10:244:1::1"],
+    existed: false,
+  });
+});
+
+test("a request larger than any plugin's is refused", async () => {
+  const { client } = await served();
+  const failure = await failureOf(client.allocate({ ...good, netns: `/${"a".repeat(100_000)}` }));
+  expect(failure.code).toBe(status.RESOURCE_EXHAUSTED);
+  expect(failure.details).toContain("larger than max");
+});
+
+test("the socket is for its owner only and nothing else is left beside it", async () => {
+  const { dir, socketPath } = await served();
+  expect((await stat(socketPath)).mode & 0o777).toBe(0o600);
+  expect(await readdir(dir)).toEqual(["ipam.sock"]);
+});
+
+test("closing lets a call under way end, refuses new ones as unavailable, and removes the socket", async () => {
+  const gate = Promise.withResolvers<void>();
+  const entered = Promise.withResolvers<void>();
+  const { client, server, dir } = await served({
+    gate: () => {
+      entered.resolve();
+      return gate.promise;
+    },
+  });
+  const underWay = client.allocate(request("a"));
+  await entered.promise;
+  const closed = server.close();
+  const refused = await failureOf(client.allocate(request("b")));
+  gate.resolve();
+  expect(refused.code).toBe(status.UNAVAILABLE);
+  expect(await underWay).toMatchObject({ existed: false });
+  await closed;
+  expect(await readdir(dir)).toEqual([]);
+});
+
+test("closing does not wait for ever for a call that never ends", async () => {
+  const entered = Promise.withResolvers<void>();
+  const { client, server, log } = await served({
+    gate: () => {
+      entered.resolve();
+      return new Promise<never>(() => {});
+    },
+  });
+  const underWay = failureOf(client.allocate(request("a")));
+  await entered.promise;
+  await server.close();
+  expect((await underWay).code).not.toBe(status.OK);
+  expect(log.lines).toMatchObject([{ level: "warn" }]);
+});
+
+test("the socket of a dead daemon is replaced", async () => {
+  const dir = await temporaryDirectory();
+  const socketPath = join(dir, "ipam.sock");
+  const listen = `require("node:net").createServer().listen(${JSON.stringify(socketPath)}, () => console.log("up"))`;
+  const child = spawn(process.execPath, ["-e", listen], { stdio: ["ignore", "pipe", "inherit"] });
+  onTestFinished(() => void child.kill("SIGKILL"));
+  await once(child.stdout, "data");
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  expect((await stat(socketPath)).isSocket()).toBe(true);
+
+  const server = await serveOn(socketPath);
+  onTestFinished(() => server.close());
+  expect(await clientOf(socketPath).allocate(request("a"))).toMatchObject({ existed: false });
+});
+
+test("a socket that a live process answers on is left alone", async () => {
+  const socketPath = join(await temporaryDirectory(), "ipam.sock");
+  const other: NetServer = createServer((socket) => socket.end());
+  await new Promise<void>((done) => void other.listen(socketPath, done));
+  onTestFinished(() => void other.close());
+  await expect(serveOn(socketPath)).rejects.toMatchObject({
+    code: "IPAM_SOCKET",
+    message: `${socketPath} is served by another process`,
+  });
+  const probe = connect(socketPath);
+  await once(probe, "connect");
+  probe.destroy();
+});
+
+test("a file that is not a socket is not removed", async () => {
+  const socketPath = join(await temporaryDirectory(), "ipam.sock");
+  await writeFile(socketPath, "precious");
+  await expect(serveOn(socketPath)).rejects.toMatchObject({
+    code: "IPAM_SOCKET",
+    message: expect.stringContaining("not a socket"),
+  });
+  expect((await stat(socketPath)).size).toBe(8);
+});
+
+test("a missing directory, a relative path and a path that is too long are clear errors", async () => {
+  const dir = await temporaryDirectory();
+  await expect(serveOn(join(dir, "none", "ipam.sock"))).rejects.toMatchObject({
+    code: "IPAM_SOCKET",
+    message: expect.stringContaining("ENOENT"),
+  });
+  await expect(serveOn("ipam.sock")).rejects.toMatchObject({
+    code: "IPAM_SOCKET",
+    message: expect.stringContaining("not absolute"),
+  });
+  await expect(serveOn(join(dir, "x".repeat(100)))).rejects.toMatchObject({
+    code: "IPAM_SOCKET",
+    message: expect.stringContaining("too long"),
+  });
+  expect(await readdir(dir)).toEqual([]);
+});
+
+test("closing leaves the socket of a later daemon alone", async () => {
+  const { dir, server, socketPath } = await served();
+  const { rename } = await import("node:fs/promises");
+  await rename(socketPath, join(dir, "old"));
+  const later = await serveOn(socketPath);
+  onTestFinished(() => later.close());
+  await server.close();
+  expect(await clientOf(socketPath).allocate(request("a"))).toMatchObject({ existed: false });
+});
+
+test("what a client got through the socket is in the database after a restart", async () => {
+  const dir = await temporaryDirectory();
+  const options = { subnets: prefixes("10.244.1.0/24"), bootId: BOOT_ID };
+  const first = await Store.open(dir);
+  const service = await IpamService.start(first.store, first.snapshot, options);
+  const server = await serveIpam({ service, mtu: () => 1500, socketPath: join(dir, "s.sock"), log: memoryLog() });
+  const { addresses } = await clientOf(join(dir, "s.sock")).allocate(request("a"));
+  await server.close();
+  await service.close();
+
+  const second = await Store.open(dir);
+  onTestFinished(() => second.store.close());
+  expect([...second.snapshot.allocations.values()]).toMatchObject([{ attachment: attachment("a"), addresses }]);
+});
+
+async function serveOn(socketPath: string) {
+  const disk = new MemoryDisk();
+  const options = { subnets: prefixes("10.244.9.0/24"), bootId: BOOT_ID };
+  const service = new IpamService(new MemoryStore(disk), disk.snapshot(), options);
+  return serveIpam({ service, mtu: () => 1500, socketPath, log: memoryLog() });
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The gRPC edge: parse, call the service, encode. No decision is made here.
+import {
+  type handleUnaryCall,
+  Server,
+  ServerCredentials,
+  type ServerUnaryCall,
+  type ServiceDefinition,
+  type sendUnaryData,
+  status,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
+import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
+import { IpamServiceDefinition, type MessageFns } from "../gen/flatnet/ipam/v1/ipam.ts";
+import { IpamError } from "./errors.ts";
+import type { AllocationRecord } from "./records.ts";
+import { parseAllocateRequest, parseReleaseRequest } from "./requests.ts";
+import { toStatus } from "./rpc-errors.ts";
+import type { IpamService } from "./service.ts";
+import { claimSocket } from "./socket-claim.ts";
+
+/** Where the edge tells what happened; pino's shape. */
+export interface IpamLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export interface ServeIpamOptions {
+  readonly service: IpamService;
+  /** MTU in bytes for both ends of a link made now. */
+  readonly mtu: () => number;
+  /** At most 107 bytes; its directory must exist. */
+  readonly socketPath: string;
+  readonly log: IpamLog;
+  /** How long calls under way may take when closing, in milliseconds. */
+  readonly drainMs?: number;
+}
+
+export interface IpamServer {
+  /** Takes the socket away, lets calls under way end, and stops. The service is the caller's to close, afterwards. */
+  close(): Promise<void>;
+}
+
+/** Requests are a few hundred bytes; more is not from a plugin of ours. */
+const REQUEST_LIMIT = 64 * 1024;
+
+const DEFAULT_DRAIN_MS = 5_000;
+
+/**
+ * Serves on a unix socket that only root can open, from the moment it is there. Replaces the socket of a dead daemon.
+ * @throws IpamError IPAM_SOCKET when somebody answers on the path already, or it is not a socket
+ */
+export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> {
+  const { service, mtu, socketPath, log } = options;
+  let stopping = false;
+  const server = new Server({
+    "grpc.max_receive_message_length": REQUEST_LIMIT,
+    "grpc.enable_channelz": 0,
+  });
+
+  /** One method: the handler may throw, and whatever it throws becomes a status. */
+  const unary = <Request, Response>(
+    method: string,
+    handle: (request: Request) => Promise<Response>,
+  ): handleUnaryCall<Request, Response> => {
+    return (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>) => {
+      const answer = stopping
+        ? Promise.reject(new IpamError("IPAM_CLOSED", "the daemon is stopping"))
+        : handle(call.request);
+      answer.then(
+        (response) => callback(null, response),
+        (err: unknown) => {
+          const rpc = toStatus(err);
+          if (rpc.code === status.INTERNAL) log.error({ err, method }, "a request failed");
+          else if (rpc.code === status.RESOURCE_EXHAUSTED)
+            log.warn({ method, reason: rpc.details }, "no address is left");
+          callback(rpc);
+        },
+      );
+    };
+  };
+
+  server.addService(toServiceDefinition(), {
+    allocate: unary("Allocate", async (message: wire.AllocateRequest): Promise<wire.AllocateResponse> => {
+      const request = parseAllocateRequest(message);
+      const { addresses, existed, restCutShort } = await service.allocate(request);
+      if (restCutShort) {
+        log.warn(
+          { ...request.attachment, addresses },
+          "an address is used again before its rest was over: no other is left",
+        );
+      }
+      return { addresses: [...addresses], mtu: mtu(), existed };
+    }),
+    release: unary("Release", async (message: wire.ReleaseRequest): Promise<wire.ReleaseResponse> => {
+      const { addresses } = await service.release(parseReleaseRequest(message));
+      return { addresses: [...addresses] };
+    }),
+    listAllocations: unary("ListAllocations", async (): Promise<wire.ListAllocationsResponse> => {
+      const { allocations, subnets } = await service.list();
+      return { allocations: allocations.map(toAllocation), subnets: subnets.map((counts) => ({ ...counts })) };
+    }),
+  } satisfies UntypedServiceImplementation);
+
+  const claim = await claimSocket(
+    socketPath,
+    (path) =>
+      new Promise((bound, failed) => {
+        server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) =>
+          error ? failed(error) : bound(),
+        );
+      }),
+  ).catch((error: unknown) => {
+    server.forceShutdown();
+    throw error;
+  });
+
+  let closing: Promise<void> | undefined;
+  const close = async () => {
+    stopping = true;
+    // First, so that who comes now finds nobody and waits for the next daemon.
+    await claim.release();
+    await new Promise<void>((closed) => {
+      const force = setTimeout(() => {
+        log.warn(
+          { drainMs: options.drainMs ?? DEFAULT_DRAIN_MS },
+          "calls under way did not end in time; they are cut off",
+        );
+        server.forceShutdown();
+        closed();
+      }, options.drainMs ?? DEFAULT_DRAIN_MS);
+      server.tryShutdown(() => {
+        clearTimeout(force);
+        closed();
+      });
+    });
+  };
+  return { close: () => (closing ??= close()) };
+}
+
+function toAllocation(record: AllocationRecord): wire.Allocation {
+  return {
+    attachment: record.attachment,
+    pod: record.pod,
+    netns: record.netns,
+    hostIfname: record.hostIfname,
+    addresses: [...record.addresses],
+    allocatedAtMs: BigInt(record.allocatedAtMs),
+  };
+}
+
+/** The generated description of the service in the form grpc-js takes, for servers and for clients. */
+export function toServiceDefinition(): ServiceDefinition {
+  const { fullName, methods } = IpamServiceDefinition;
+  const definition: Record<string, ServiceDefinition[string]> = {};
+  for (const [key, method] of Object.entries(methods)) {
+    definition[key] = {
+      path: `/${fullName}/${method.name}`,
+      requestStream: method.requestStream,
+      responseStream: method.responseStream,
+      ...codec("request", method.requestType as MessageFns<unknown>),
+      ...codec("response", method.responseType as MessageFns<unknown>),
+    } as ServiceDefinition[string];
+  }
+  return definition;
+}
+
+function codec<Side extends "request" | "response">(side: Side, type: MessageFns<unknown>) {
+  return {
+    [`${side}Serialize`]: (value: unknown) => Buffer.from(type.encode(value).finish()),
+    [`${side}Deserialize`]: (bytes: Buffer) => type.decode(bytes),
+  };
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The database on disk: LevelDB, every write synced, writers in flight sharing one batch. One process at a time.
+//
+// Two traps of LevelDB decide the shape of this file. Its lock is a POSIX record lock, which the kernel drops when the
+// process closes any descriptor of the lock file, so a second open in the same process, even a refused one, would let other
+// processes in: databases open in this process are remembered here, and LevelDB is not asked. And after a write that failed
+// half-way (a full disk) its log may hold a torn record, behind which a later, successful one would be lost on the next
+// start: so after any failure the database has to be opened again, which reads the log to its end and begins a new one.
+import { constants, type Dirent } from "node:fs";
+import { chmod, mkdir, open, readdir, realpath } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { type BatchOperation, Level } from "level";
+import { CommitQueue } from "./commit-queue.ts";
+import { describeHolder } from "./lock-holder.ts";
+import { FORMAT_KEY, formatWrite, parseSnapshot, RecordError, type Snapshot, type Write } from "./records.ts";
+
+/** What the service needs of a database. */
+export interface RecordStore {
+  /** True after a failed write; only `reopen` helps then. */
+  readonly failed: boolean;
+  /** Resolves once the writes are durable, all of them together. */
+  commit(writes: readonly Write[]): Promise<void>;
+  /** Opens the database again after a failure and tells what is in it. */
+  reopen(): Promise<Snapshot>;
+  /** Waits for commits under way, then closes. May be called again. */
+  close(): Promise<void>;
+}
+
+export type StoreErrorCode =
+  /** Another opener has it: a process named in the message, or this one. */
+  | "STORE_LOCKED"
+  /** The directory or the database cannot be opened. */
+  | "STORE_OPEN"
+  /** What is in it cannot be served from; `cause` is a RecordError with the key. */
+  | "STORE_RECORDS"
+  /** A write failed; nothing can be said of what is on disk until it is opened again. */
+  | "STORE_WRITE"
+  | "STORE_CLOSED";
+
+/** Every message names the database's path. */
+export class StoreError extends Error {
+  override readonly name = "StoreError";
+  readonly code: StoreErrorCode;
+  readonly path: string;
+  constructor(code: StoreErrorCode, path: string, message: string, cause?: unknown) {
+    super(`${path}: ${message}`, { cause });
+    this.code = code;
+    this.path = path;
+  }
+}
+
+/** Name of the database's directory in the state directory. */
+export const DATABASE_NAME = "ipam.db";
+
+/** Real paths of the databases that are open in this process. */
+const openHere = new Set<string>();
+
+type Database = Level<string, string>;
+
+export class Store implements RecordStore {
+  readonly path: string;
+  #database: Database;
+  #queue: CommitQueue<Write>;
+  #closed = false;
+
+  private constructor(path: string, database: Database) {
+    this.path = path;
+    this.#database = database;
+    this.#queue = this.#newQueue();
+  }
+
+  /**
+   * Opens `<stateDir>/ipam.db`, which is made (mode 0700) if it isn't there, and reads all of it.
+   * @throws StoreError
+   */
+  static async open(stateDir: string): Promise<{ store: Store; snapshot: Snapshot }> {
+    const path = await prepareDirectory(join(resolve(stateDir), DATABASE_NAME));
+    if (openHere.has(path)) {
+      throw new StoreError("STORE_LOCKED", path, `the database is open in this process (${process.pid}) already`);
+    }
+    openHere.add(path);
+    try {
+      const { database, snapshot } = await openDatabase(path);
+      return { store: new Store(path, database), snapshot };
+    } catch (error) {
+      openHere.delete(path);
+      throw error;
+    }
+  }
+
+  get failed(): boolean {
+    return this.#queue.failed;
+  }
+
+  /** @throws StoreError STORE_WRITE, STORE_CLOSED */
+  async commit(writes: readonly Write[]): Promise<void> {
+    if (this.#closed) throw new StoreError("STORE_CLOSED", this.path, "the database is closed");
+    await this.#queue.commit(writes);
+  }
+
+  /** @throws StoreError; the store stays failed then, and this can be called again */
+  async reopen(): Promise<Snapshot> {
+    if (this.#closed) throw new StoreError("STORE_CLOSED", this.path, "the database is closed");
+    await this.#queue.idle();
+    await this.#database.close();
+    const { database, snapshot } = await openDatabase(this.path);
+    this.#database = database;
+    this.#queue = this.#newQueue();
+    return snapshot;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#queue.idle();
+    await this.#database.close();
+    openHere.delete(this.path);
+  }
+
+  #newQueue(): CommitQueue<Write> {
+    return new CommitQueue(async (writes) => {
+      try {
+        const operations: BatchOperation<Database, string, string>[] = writes;
+        await this.#database.batch(operations, { sync: true });
+      } catch (cause) {
+        throw new StoreError("STORE_WRITE", this.path, `writing failed: ${messageOf(cause)}`, cause);
+      }
+    });
+  }
+}
+
+/** Opens and reads a database that this process has not open. */
+async function openDatabase(path: string): Promise<{ database: Database; snapshot: Snapshot }> {
+  await checkFiles(path);
+  // A new object each time, and only now: its constructor already schedules the opening.
+  const database: Database = new Level(path, { keyEncoding: "utf8", valueEncoding: "utf8" });
+  try {
+    await database.open();
+  } catch (cause) {
+    // `level` wraps what LevelDB said.
+    const reason = cause instanceof Error && cause.cause !== undefined ? cause.cause : cause;
+    if (isObject(reason) && reason["code"] === "LEVEL_LOCKED") {
+      const holder = await describeHolder(join(path, "LOCK"));
+      throw new StoreError("STORE_LOCKED", path, `the database is held by ${holder}`, cause);
+    }
+    throw new StoreError("STORE_OPEN", path, `the database cannot be opened: ${messageOf(reason)}`, cause);
+  }
+  try {
+    const entries = await database.iterator().all();
+    const snapshot = parseSnapshot(entries);
+    if (!entries.some(([key]) => key === FORMAT_KEY)) {
+      const writes: BatchOperation<Database, string, string>[] = [formatWrite()];
+      await database.batch(writes, { sync: true });
+    }
+    return { database, snapshot };
+  } catch (cause) {
+    await database.close();
+    if (cause instanceof RecordError) throw new StoreError("STORE_RECORDS", path, cause.message, cause);
+    throw new StoreError("STORE_OPEN", path, `the database cannot be read: ${messageOf(cause)}`, cause);
+  }
+}
+
+/** Makes the directory, private to us and durable, and gives its real path. */
+async function prepareDirectory(path: string): Promise<string> {
+  try {
+    // Synced up to the first directory that was there: an fsynced record in a directory that a power cut takes is not durable.
+    const firstMade = await mkdir(path, { recursive: true, mode: 0o700 });
+    // Whatever the umask or an earlier owner left: LevelDB makes its files 0644, so the directory has to be what is private.
+    await chmod(path, 0o700);
+    if (firstMade !== undefined) {
+      for (let made = path; made.length >= firstMade.length; made = dirname(made)) await syncDirectory(dirname(made));
+    }
+    return await realpath(path);
+  } catch (cause) {
+    throw new StoreError("STORE_OPEN", path, `the directory cannot be made or used: ${messageOf(cause)}`, cause);
+  }
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * LevelDB takes a directory without the file CURRENT for a new one and deletes the data files in it. A database that lost
+ * that file must not become an empty one: every address would be given out a second time.
+ */
+async function checkFiles(path: string): Promise<void> {
+  let files: Dirent[];
+  try {
+    files = await readdir(path, { withFileTypes: true });
+  } catch (cause) {
+    throw new StoreError("STORE_OPEN", path, `the directory cannot be read: ${messageOf(cause)}`, cause);
+  }
+  if (files.some(({ name }) => name === "CURRENT")) return;
+  // MANIFEST-* is written before CURRENT in a new database, so alone it means that its very first start was cut short.
+  const data = files.find(({ name }) => /\.(ldb|sst|log)$/.test(name));
+  if (data !== undefined) {
+    throw new StoreError("STORE_OPEN", path, `the database is damaged: there is ${data.name} but no file CURRENT`);
+  }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
