@@ -30,7 +30,7 @@ export function nodePaths(labName: string, node: string): NodePaths {
     dir,
     stateDir: join(dir, "state"),
     socket: join(dir, "flatnetd.sock"),
-    journalDir: join(dir, "journal"),
+    journalDir: join(dir, "state", "journal"),
     peers: join(dir, "peers.yaml"),
     log: join(dir, "flatnetd.log"),
   };

@@ -155,8 +155,7 @@ export function antispoofRequests(): Request[] {
   ];
 }
 
-/** Removes the table and all that is in it. ENOENT when there is none. */
-export function removeTableRequest(): Request {
-  const body = nfgen(NFPROTO_INET).attrText(NFTA_TABLE_NAME, NFT_TABLE);
-  return request(NFT_MSG_DELTABLE, 0, body, `remove nftables table ${NFT_TABLE}`);
+/** The requests of one transaction that leaves no table of ours, whether there was one or not. */
+export function removeTableRequests(): Request[] {
+  return antispoofRequests().slice(0, 2);
 }

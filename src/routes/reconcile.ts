@@ -46,18 +46,18 @@ export async function listOurRoutes(netlink: Netlink): Promise<Route[]> {
 
 async function applyRouteDelta(netlink: Netlink, delta: RouteDelta): Promise<RouteReport> {
   const failed: { route: string; error: string }[] = [];
-  const submit = async (routes: readonly Route[], toRequest: (route: Route) => Request, harmless: string) => {
+  const submit = async (routes: readonly Route[], toRequest: (route: Route) => Request, harmless?: string) => {
     const replies = await netlink.submit(routes.map(toRequest));
     return routes.map(describeRoute).filter((route, i) => {
       const error = replies[i]?.error;
-      if (error === undefined || error.errnoName === harmless) return true;
+      if (error === undefined || (harmless !== undefined && error.errnoName === harmless)) return true;
       const foreign = error.errnoName === "EEXIST" ? "; there is one that isn't flatnet's" : "";
       failed.push({ route, error: `${error.message}${foreign}` });
       return false;
     });
   };
-  const added = await submit(delta.add, addRoute, "");
-  const replaced = await submit(delta.replace, replaceRoute, "");
+  const added = await submit(delta.add, addRoute);
+  const replaced = await submit(delta.replace, replaceRoute);
   // ESRCH: somebody else took it away first, and that is what was wanted.
   const removed = await submit(delta.remove, deleteRoute, "ESRCH");
   return { set: [...added, ...replaced], removed, failed };

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The daemon put together. Start: everything that can be wrong is found before the kernel is touched, and the plugin is
+// served last. Stop: the plugin first, the database last; routes and rules stay, because pods live on.
+import { type FSWatcher, watch } from "node:fs";
+import { mkdir, readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { readBootId } from "../ipam/boot-id.ts";
+import { replayJournal } from "../ipam/journal.ts";
+import { type IpamServer, serveIpam } from "../ipam/server.ts";
+import { IpamService } from "../ipam/service.ts";
+import { Store } from "../ipam/store.ts";
+import { formatPrefix } from "../net/prefix.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from "../netlink/event-loop.ts";
+import { antispoofRequests, BATCH_BEGIN, BATCH_END, removeTableRequests } from "../nft/antispoof.ts";
+import { PeersError } from "../routes/errors.ts";
+import { type Node, PEERS_MAX_BYTES, parsePeers } from "../routes/peers.ts";
+import type { Config } from "./config.ts";
+import type { Log } from "./log.ts";
+import { Loop } from "./loop.ts";
+import { RouteKeeper } from "./route-keeper.ts";
+import { enableForwarding } from "./sysctls.ts";
+
+/** Between passes over the routes that nothing asked for. */
+const PASS_INTERVAL_MS = 30_000;
+/** After a pass that failed. */
+const PASS_RETRY_MS = 2_000;
+/** Editors and config maps change a file in several steps; this long after the last one it is read. */
+const SETTLE_MS = 50;
+
+export interface Agent {
+  /** Resolves once nothing of the daemon runs any more. */
+  stop(): Promise<void>;
+}
+
+/** What has been started, to be closed last first. */
+type Closer = () => Promise<void> | void;
+
+/** @throws ConfigError's siblings: PeersError, StoreError, IpamError, SysctlError, NetlinkError. Nothing is left running. */
+export async function startAgent(config: Config, log: Log): Promise<Agent> {
+  const closers: Closer[] = [];
+  const stop = async () => {
+    for (let close = closers.pop(); close !== undefined; close = closers.pop()) await close();
+  };
+  try {
+    await start(config, log, closers);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return { stop };
+}
+
+async function start(config: Config, log: Log, closers: Closer[]): Promise<void> {
+  const self = { name: config.nodeName, podCIDRs: config.podCIDRs };
+  const readPeers = async (): Promise<Node[]> =>
+    config.peers === undefined ? [] : parsePeers(await readPeersFile(config.peers), self);
+  const nodes = await readPeers();
+
+  await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
+  await mkdir(dirname(config.socket), { recursive: true, mode: 0o700 });
+  const service = await openIpam(config, closers);
+  const journal = await keepJournal(join(config.stateDir, "journal"), service, log, closers);
+
+  const changed = await enableForwarding(new Set(config.podCIDRs.map(({ family }) => family)));
+  if (changed.length > 0) log.info({ sysctls: changed }, "forwarding switched on");
+  await applyAntiSpoof(config.antiSpoof);
+
+  const netlink = Netlink.open(NETLINK_ROUTE);
+  closers.push(() => netlink.close());
+  const keeper = new RouteKeeper(netlink, self, readPeers, nodes, log);
+  await keeper.pass();
+  const loop = new Loop(() => keeper.pass(), {
+    settleMs: SETTLE_MS,
+    intervalMs: PASS_INTERVAL_MS,
+    retryMs: PASS_RETRY_MS,
+    onError: (err) => log.error({ err }, "the routes could not be brought up to date"),
+  });
+  loop.request();
+  closers.push(() => loop.stop());
+  if (config.peers !== undefined) watchDirectory(dirname(config.peers), () => loop.request(), log, closers);
+
+  const server: IpamServer = await serveIpam({
+    service,
+    mtu: () => (config.mtu === 0 ? keeper.mtu : config.mtu),
+    socketPath: config.socket,
+    log,
+  });
+  closers.push(() => server.close());
+  // A DEL that came between the first replay and the socket has left a note that nothing else would find.
+  journal.request();
+  log.info({ socket: config.socket, podCIDRs: config.podCIDRs.map(formatPrefix), peers: config.peers }, "serving");
+}
+
+async function readPeersFile(path: string): Promise<string> {
+  let bytes: Buffer;
+  try {
+    bytes = await readFile(path);
+  } catch (cause) {
+    throw new PeersError("PEERS_UNREADABLE", `the peers file can't be read: ${(cause as Error).message}`, cause);
+  }
+  if (bytes.length > PEERS_MAX_BYTES) {
+    throw new PeersError(
+      "PEERS_UNREADABLE",
+      `the peers file ${path} has ${bytes.length} bytes, over ${PEERS_MAX_BYTES}`,
+    );
+  }
+  return bytes.toString("utf8");
+}
+
+async function openIpam(config: Config, closers: Closer[]): Promise<IpamService> {
+  const { store, snapshot } = await Store.open(config.stateDir);
+  let service: IpamService;
+  try {
+    service = await IpamService.start(store, snapshot, {
+      subnets: config.podCIDRs,
+      cooldownMs: config.coolDownSeconds * 1000,
+      bootId: await readBootId(),
+    });
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+  closers.push(() => service.close());
+  return service;
+}
+
+/** Works off the plugin's notes now, and whenever a new one appears. */
+async function keepJournal(dir: string, service: IpamService, log: Log, closers: Closer[]): Promise<Loop> {
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  const replay = async () => {
+    await replayJournal(dir, (attachment, at) => service.release(attachment, at), log);
+  };
+  await replay();
+  const loop = new Loop(replay, {
+    settleMs: SETTLE_MS,
+    intervalMs: PASS_INTERVAL_MS,
+    retryMs: PASS_RETRY_MS,
+    onError: (err) => log.error({ err }, "the journal could not be worked off"),
+  });
+  closers.push(() => loop.stop());
+  watchDirectory(dir, () => loop.request(), log, closers);
+  return loop;
+}
+
+/** Events are a short-cut only: whoever asks for a pass is asked again at intervals anyway. */
+function watchDirectory(dir: string, onChange: () => void, log: Log, closers: Closer[]): void {
+  let watcher: FSWatcher;
+  try {
+    watcher = watch(dir, { persistent: false }, onChange);
+  } catch (err) {
+    log.warn({ err, dir }, "changes are seen at intervals only: the directory can't be watched");
+    return;
+  }
+  watcher.on("error", (err) => log.warn({ err, dir }, "changes are seen at intervals only from now on"));
+  closers.push(() => watcher.close());
+}
+
+/** Fails closed: a kernel that can't do it stops the start, and the configuration says how to go without. */
+async function applyAntiSpoof(wanted: boolean): Promise<void> {
+  const netlink = Netlink.open(NETLINK_NETFILTER);
+  try {
+    await netlink.transaction(BATCH_BEGIN, wanted ? antispoofRequests() : removeTableRequests(), BATCH_END);
+  } finally {
+    netlink.close();
+  }
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The daemon's configuration: a YAML file, every key of which is also a flag, and flags win. Read once at start, checked
+// as a whole, and handed on in parts; no other file of the daemon knows where a value came from.
+import { parseArgs } from "node:util";
+import * as v from "valibot";
+import { parse } from "yaml";
+import { formatPrefix, overlaps, type Prefix, parsePrefix } from "../net/prefix.ts";
+
+export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
+
+export interface Config {
+  readonly nodeName: string;
+  /** This node's own subnets, at least one. */
+  readonly podCIDRs: readonly Prefix[];
+  /** Directory of the database and the journal; made where it's missing. */
+  readonly stateDir: string;
+  /** Path of the gRPC socket. */
+  readonly socket: string;
+  /** The file that names the other nodes; absent on a node alone. */
+  readonly peers: string | undefined;
+  readonly logLevel: (typeof LOG_LEVELS)[number];
+  /** MTU in bytes of pods; 0 takes the smallest of the uplinks. */
+  readonly mtu: number;
+  /** Drop what a pod sends from an address that isn't its own. */
+  readonly antiSpoof: boolean;
+  /** How long a released address rests, in seconds. */
+  readonly coolDownSeconds: number;
+}
+
+/** A configuration that can't be used. The message names every flag or key that is wrong, with its value. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+  readonly code: "CONFIG_UNREADABLE" | "CONFIG_SYNTAX" | "CONFIG_INVALID" | "CONFIG_FLAGS";
+  constructor(code: ConfigError["code"], message: string, cause?: unknown) {
+    super(message, { cause });
+    this.code = code;
+  }
+}
+
+export const USAGE = `usage: flatnetd --node-name NAME --pod-cidr CIDR [--pod-cidr CIDR] [options]
+
+  --config FILE          YAML with these flags as keys: nodeName, podCIDRs, stateDir, …; flags win
+  --node-name NAME       this node's name in the peers file
+  --pod-cidr CIDR        a subnet of this node; once for each family
+  --state-dir DIR        database and journal (default /var/lib/flatnet)
+  --socket PATH          gRPC socket of the plugin (default /run/flatnet/flatnetd.sock)
+  --peers FILE           YAML with the nodes of the cluster; watched
+  --log-level LEVEL      ${LOG_LEVELS.join(", ")} (default info)
+  --mtu BYTES            MTU of pods (default 0: the smallest of the uplinks)
+  --anti-spoof BOOLEAN   drop what a pod sends from a foreign address (default true)
+  --cool-down-seconds N  how long an address rests before it is used again (default 120)
+  --help
+`;
+
+const path = v.pipe(v.string(), v.startsWith("/", "is not an absolute path"));
+
+const Schema = v.strictObject({
+  nodeName: v.pipe(v.string(), v.regex(/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/, "is not a node name")),
+  podCIDRs: v.pipe(v.array(v.string()), v.minLength(1, "has no subnet")),
+  stateDir: v.optional(path, "/var/lib/flatnet"),
+  socket: v.optional(
+    v.pipe(path, v.maxBytes(107, "is longer than a unix socket's path can be")),
+    "/run/flatnet/flatnetd.sock",
+  ),
+  peers: v.optional(path),
+  logLevel: v.optional(v.picklist(LOG_LEVELS, `is none of ${LOG_LEVELS.join(", ")}`), "info"),
+  mtu: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535)), 0),
+  antiSpoof: v.optional(v.boolean(), true),
+  coolDownSeconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(86_400)), 120),
+});
+
+/** The flag of each key, and how its text becomes the key's value. */
+const FLAGS: Readonly<Record<string, { key: string; read: (text: string) => unknown }>> = {
+  "node-name": { key: "nodeName", read: (text) => text },
+  "state-dir": { key: "stateDir", read: (text) => text },
+  socket: { key: "socket", read: (text) => text },
+  peers: { key: "peers", read: (text) => text },
+  "log-level": { key: "logLevel", read: (text) => text },
+  mtu: { key: "mtu", read: toNumber },
+  "anti-spoof": { key: "antiSpoof", read: (text) => (text === "true" ? true : text === "false" ? false : text) },
+  "cool-down-seconds": { key: "coolDownSeconds", read: toNumber },
+};
+
+function toNumber(text: string): unknown {
+  return /^\d+$/.test(text) ? Number(text) : text;
+}
+
+/**
+ * @param args what follows the program's name
+ * @param readFile for --config; throws like fs.readFileSync
+ * @returns "help" when help was asked for
+ * @throws ConfigError
+ */
+export function parseConfig(args: readonly string[], readFile: (path: string) => string): Config | "help" {
+  const flags = parseFlags(args);
+  if (flags["help"] === true) return "help";
+  const file = typeof flags["config"] === "string" ? readConfigFile(flags["config"], readFile) : {};
+  const given: Record<string, unknown> = { ...file };
+  for (const [flag, { key, read }] of Object.entries(FLAGS)) {
+    const text = flags[flag];
+    if (typeof text === "string") given[key] = read(text);
+  }
+  if (flags["pod-cidr"] !== undefined) given["podCIDRs"] = flags["pod-cidr"];
+  const result = v.safeParse(Schema, given);
+  if (!result.success) throw invalid(result.issues.map(describe));
+  const { podCIDRs, peers, ...rest } = result.output;
+  if (rest.mtu !== 0 && rest.mtu < 68) throw invalid([`mtu is ${rest.mtu}: IPv4 needs at least 68`]);
+  const prefixes = parseSubnets(podCIDRs);
+  if (rest.mtu !== 0 && rest.mtu < 1280 && prefixes.some(({ family }) => family === 6)) {
+    throw invalid([`mtu is ${rest.mtu}: IPv6 needs at least 1280`]);
+  }
+  return { ...rest, podCIDRs: prefixes, peers };
+}
+
+function parseFlags(args: readonly string[]): Record<string, unknown> {
+  const options = Object.fromEntries(Object.keys(FLAGS).map((flag) => [flag, { type: "string" as const }]));
+  try {
+    const { values } = parseArgs({
+      args: [...args],
+      options: {
+        ...options,
+        config: { type: "string" },
+        "pod-cidr": { type: "string", multiple: true },
+        help: { type: "boolean", short: "h" },
+      },
+      strict: true,
+      allowPositionals: false,
+    });
+    return values;
+  } catch (cause) {
+    throw new ConfigError("CONFIG_FLAGS", (cause as Error).message, cause);
+  }
+}
+
+function readConfigFile(file: string, readFile: (path: string) => string): object {
+  let text: string;
+  try {
+    text = readFile(file);
+  } catch (cause) {
+    throw new ConfigError("CONFIG_UNREADABLE", `--config ${file} can't be read: ${(cause as Error).message}`, cause);
+  }
+  let document: unknown;
+  try {
+    document = parse(text);
+  } catch (cause) {
+    throw new ConfigError("CONFIG_SYNTAX", `--config ${file} is not YAML: ${(cause as Error).message}`, cause);
+  }
+  if (document === null) return {};
+  if (typeof document !== "object" || Array.isArray(document)) {
+    throw new ConfigError("CONFIG_SYNTAX", `--config ${file} is not a map of keys`);
+  }
+  return document;
+}
+
+function parseSubnets(texts: readonly string[]): Prefix[] {
+  const problems: string[] = [];
+  const prefixes: Prefix[] = [];
+  for (const text of texts) {
+    try {
+      const prefix = parsePrefix(text);
+      const clash = prefixes.find((other) => overlaps(other, prefix));
+      if (clash !== undefined) problems.push(`podCIDRs: ${text} overlaps ${formatPrefix(clash)}`);
+      prefixes.push(prefix);
+    } catch (error) {
+      problems.push(`podCIDRs: ${(error as Error).message}`);
+    }
+  }
+  if (problems.length > 0) throw invalid(problems);
+  return prefixes;
+}
+
+function describe(issue: v.BaseIssue<unknown>): string {
+  const key = v.getDotPath(issue) ?? "the configuration";
+  // Valibot says "Invalid type: Expected string but received undefined" of a key that isn't there.
+  return issue.input === undefined ? `${key} is missing` : `${key} is ${JSON.stringify(issue.input)}: ${issue.message}`;
+}
+
+function invalid(problems: readonly string[]): ConfigError {
+  return new ConfigError("CONFIG_INVALID", problems.join("; "));
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * Runs one pass at a time: soon after it is asked, again at intervals, and sooner again after a failure. Any number of
+ * requests that come while a pass runs are one more pass.
+ */
+export class Loop {
+  readonly #pass: () => Promise<void>;
+  readonly #options: LoopOptions;
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> | undefined;
+  #again = false;
+  #stopped = false;
+
+  constructor(pass: () => Promise<void>, options: LoopOptions) {
+    this.#pass = pass;
+    this.#options = options;
+  }
+
+  /** Asks for a pass. Events only say "look again", so nothing is passed on. */
+  request(): void {
+    this.#again = true;
+    this.#schedule(this.#options.settleMs);
+  }
+
+  /** Ends the loop once the pass that runs, if any, is over. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    await this.#running;
+  }
+
+  #schedule(afterMs: number): void {
+    if (this.#stopped || this.#running !== undefined) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#running = this.#run();
+    }, afterMs);
+  }
+
+  async #run(): Promise<void> {
+    this.#again = false;
+    let nextMs = this.#options.intervalMs;
+    try {
+      await this.#pass();
+    } catch (error) {
+      nextMs = this.#options.retryMs;
+      this.#options.onError(error);
+    }
+    this.#running = undefined;
+    this.#schedule(this.#again ? this.#options.settleMs : nextMs);
+  }
+}
+
+export interface LoopOptions {
+  /** How long to wait after a request for more of them, in milliseconds. */
+  readonly settleMs: number;
+  /** Time between passes that nobody asked for. */
+  readonly intervalMs: number;
+  /** Time to the next pass after one that threw. */
+  readonly retryMs: number;
+  readonly onError: (error: unknown) => void;
+}

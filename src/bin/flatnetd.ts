@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Entry point of the daemon and, under the name flatnetctl, of the operator's commands. Either loads only its own part.
+import { readFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import type { CtlWorld } from "../ctl/ctl.ts";
+
+async function main(): Promise<number> {
+  const args = process.argv.slice(2);
+  if (basename(process.argv0) !== "flatnetctl") return await runDaemon(args);
+  const { runCtl } = await import("../ctl/ctl.ts");
+  return await runCtl(args, ctlWorld());
+}
+
+/** The programs are installed side by side. */
+function ctlWorld(): CtlWorld {
+  const here = dirname(process.execPath);
+  const interrupt = new AbortController();
+  for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => interrupt.abort(name));
+  return {
+    stdin: process.stdin,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    color: process.stdout.isTTY && (process.env["NO_COLOR"] ?? "") === "",
+    uid: process.geteuid?.() ?? -1,
+    plugin: join(here, "flatnet"),
+    daemon: join(here, "flatnetd"),
+    selfCommand: [join(here, "flatnetctl")],
+    signal: interrupt.signal,
+  };
+}
+
+async function runDaemon(args: string[]): Promise<number> {
+  const { parseConfig, USAGE } = await import("../agent/config.ts");
+  let config: ReturnType<typeof parseConfig>;
+  try {
+    config = parseConfig(args, (path) => readFileSync(path, "utf8"));
+  } catch (error) {
+    process.stderr.write(`flatnetd: ${(error as Error).message}\n`);
+    return 2;
+  }
+  if (config === "help") {
+    process.stdout.write(USAGE);
+    return 0;
+  }
+  // What the daemon makes is root's alone.
+  process.umask(0o077);
+  const { createLog } = await import("../agent/log.ts");
+  const log = createLog(config.logLevel, config.nodeName);
+  // From here on, so that a SIGTERM during the start stops what has been started.
+  const signal = new Promise<string>((resolve) => {
+    for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve(name));
+  });
+  try {
+    const { startAgent } = await import("../agent/agent.ts");
+    const agent = await startAgent(config, log);
+    log.info({ signal: await signal }, "stopping");
+    await agent.stop();
+    log.info("stopped");
+    return 0;
+  } catch (err) {
+    log.fatal({ err }, `flatnetd can't go on: ${(err as Error).message}`);
+    return 1;
+  }
+}
+
+main().then(
+  (status) => {
+    process.exitCode = status;
+  },
+  (error: unknown) => {
+    process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+    process.exitCode = 70;
+  },
+);
