@@ -17,7 +17,7 @@ import {
   runSandbox,
   startTwoNodes,
 } from "../helpers/containerd/node.ts";
-import { probe } from "../helpers/containerd/probe.ts";
+import { probe, type Receiver, startReceiver } from "../helpers/containerd/probe.ts";
 import { CriError } from "../helpers/cri/client.ts";
 import { Cleanup } from "../helpers/daemon.ts";
 import { canUseKernel, createNetns, listAddresses } from "../helpers/netns.ts";
@@ -44,7 +44,9 @@ describe.runIf(canUseKernel())("containerd on the reference plugins", () => {
     expect(await listAddresses(sandbox.netns, "eth0")).toContainEqual(
       expect.objectContaining({ local: "10.244.9.2", prefixlen: 24 }),
     );
-    expect(await probe("tcp", netns.path, sandbox.netns, "10.244.9.2")).toMatchObject({ seen: "10.244.9.1" });
+    const { tcp: port } = await startReceiver(sandbox.netns, cleanup);
+    const question = { protocol: "tcp", address: "10.244.9.2", port } as const;
+    expect(await probe(netns.path, [question])).toEqual([{ local: "10.244.9.1", seen: "10.244.9.1" }]);
     const config = containerd.sandboxConfig("pod");
     const container = await containerd.cri.startContainer(sandbox.id, "container", PAUSE_IMAGE, config);
     expect(await containerd.cri.containerState(container)).toBe("CONTAINER_RUNNING");
@@ -91,33 +93,35 @@ describe.runIf(canUseKernel())("containerd on flatnet", () => {
     ]);
   });
 
-  test.for(["tcp", "udp"] as const)(
-    "pods and nodes reach each other over %s, each seen as who it is",
-    async (protocol) => {
-      const [near, beside, far] = await Promise.all([
-        one.runSandbox("near"),
-        one.runSandbox("beside"),
-        two.runSandbox("far"),
+  test("pods and nodes reach each other over TCP and UDP, each seen as who it is", async () => {
+    const [near, beside, far] = await Promise.all([
+      one.runSandbox("near"),
+      one.runSandbox("beside"),
+      two.runSandbox("far"),
+    ]);
+    const node = { netns: one.netns.path, addresses: one.addresses };
+    const otherNode = { netns: two.netns.path, addresses: two.addresses };
+    const receivers = new Map<End, Receiver>();
+    for (const end of [near, far, beside, node, otherNode]) receivers.set(end, await listenIn(end));
+    const pairs: [string, End, End][] = [
+      ["a pod to a pod of its node", near, beside],
+      ["a pod to a pod of another node", near, far],
+      ["a pod of the other node back", far, near],
+      ["a node to its pod", node, near],
+      ["a node to a pod of another node", node, far],
+      ["a pod to its node", near, node],
+      ["a pod to another node", near, otherNode],
+    ];
+    for (const [what, from, to] of pairs) {
+      const { tcp, udp } = receivers.get(to) as Receiver;
+      const answers = await probe(from.netns, [
+        ...to.addresses.map((address) => ({ protocol: "tcp" as const, address, port: tcp })),
+        ...to.addresses.map((address) => ({ protocol: "udp" as const, address, port: udp })),
       ]);
-      const node = { netns: one.netns.path, addresses: one.addresses };
-      const otherNode = { netns: two.netns.path, addresses: two.addresses };
-      const pairs = [
-        ["pod to pod on the same node", near, beside],
-        ["pod to pod on another node", near, far],
-        ["and back", far, near],
-        ["node to its own pod", node, near],
-        ["node to a pod of another node", node, far],
-        ["pod to its own node", near, node],
-        ["pod to another node", near, otherNode],
-      ] as const;
-      for (const [what, from, to] of pairs) {
-        for (const family of [0, 1]) {
-          const answer = await probe(protocol, from.netns, to.netns, to.addresses[family] ?? "");
-          expect({ what, ...answer }).toEqual({ what, local: from.addresses[family], seen: from.addresses[family] });
-        }
-      }
-    },
-  );
+      const [v4, v6] = from.addresses.map((address) => ({ local: address, seen: address }));
+      expect({ what, answers }).toEqual({ what, answers: [v4, v6, v4, v6] });
+    }
+  });
 
   test("a sandbox that was stopped and removed leaves no link, route, address or record", async () => {
     const sandbox = await one.runSandbox("pod");
@@ -169,7 +173,7 @@ describe.runIf(canUseKernel())("containerd on flatnet", () => {
     onTestFinished(() => one.startFlatnetd());
     const refused: unknown = await one.runSandbox("pod").catch((error: unknown) => error);
     expect(refused).toBeInstanceOf(CriError);
-    expect((refused as CriError).message).toContain('plugin type="flatnet" name="flatnet" failed (add): ');
+    expect((refused as CriError).message).toMatch(/plugin type="flatnet".* failed \(add\): /);
     expect((refused as CriError).message).toContain(one.socket);
     expect(await one.podTracesInKernel()).toEqual(NOTHING_IN_KERNEL);
     await one.startFlatnetd();
@@ -194,15 +198,31 @@ describe.runIf(canUseKernel())("containerd on flatnet", () => {
     const before = await one.allocations();
     await one.stopFlatnetd("SIGKILL");
     onTestFinished(() => one.startFlatnetd());
-    const address = near.addresses[0] ?? "";
-    expect(await probe("tcp", far.netns, near.netns, address)).toMatchObject({ seen: far.addresses[0] });
+    const { tcp: port } = await listenIn(near);
+    const questions = near.addresses.map((address) => ({ protocol: "tcp" as const, address, port }));
+    const answers = far.addresses.map((address) => ({ local: address, seen: address }));
+    expect(await probe(far.netns, questions)).toEqual(answers);
     await one.startFlatnetd();
     expect(await one.allocations()).toEqual(before);
-    expect(await probe("tcp", far.netns, near.netns, address)).toMatchObject({ seen: far.addresses[0] });
+    expect(await probe(far.netns, questions)).toEqual(answers);
     const next = await one.runSandbox("next");
-    expect(near.addresses).not.toContain(next.addresses[0]);
+    expect(next.addresses.filter((address) => near.addresses.includes(address))).toEqual([]);
   });
 });
+
+/** One end of a probe: a sandbox or a node. */
+interface End {
+  /** File of the network namespace. */
+  readonly netns: string;
+  readonly addresses: readonly string[];
+}
+
+/** Starts a receiver for the rest of the test. */
+async function listenIn({ netns }: End): Promise<Receiver> {
+  const cleanup = new Cleanup();
+  onTestFinished(() => cleanup.run());
+  return startReceiver(netns, cleanup);
+}
 
 function isWithin(cidr: string | undefined, address: string): boolean {
   return cidr !== undefined && indexOf(parsePrefix(cidr), parseAddress(address)) !== undefined;

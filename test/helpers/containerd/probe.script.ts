@@ -3,58 +3,73 @@
 // One end of a probe, run by probe.ts in a network namespace. The receiver answers each peer with the address that it sees
 // it under; the sender prints that beside the address that it has itself.
 //
-//     probe.script.ts serve tcp|udp ADDRESS           prints "port N"
-//     probe.script.ts dial tcp|udp ADDRESS PORT       prints {"local": …, "seen": …}
+//     probe.script.ts serve              prints {"tcp": PORT, "udp": PORT}, and serves until it is killed
+//     probe.script.ts dial QUESTIONS     prints an answer a question, in order
 
 import { createSocket } from "node:dgram";
-import { connect, createServer } from "node:net";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer } from "node:net";
+import type { ProbeAnswer, ProbeQuestion } from "./probe.ts";
 
-const [verb = "", protocol = "", address = "", port = ""] = process.argv.slice(2);
-const udpType = address.includes(":") ? "udp6" : "udp4";
+const DEADLINE_MS = 5000;
 
-const ends: Record<string, () => void> = {
-  "serve tcp": () => {
-    const server = createServer((socket) => socket.end(socket.remoteAddress ?? ""));
-    server.listen({ host: address, port: 0 }, () => printPort((server.address() as { port: number }).port));
-  },
-  "serve udp": () => {
-    const socket = createSocket(udpType);
-    socket.on("message", (_message, peer) => socket.send(peer.address, peer.port, peer.address));
-    socket.bind({ address, port: 0 }, () => printPort(socket.address().port));
-  },
-  "dial tcp": () => {
-    const socket = connect({ host: address, port: Number(port) });
+/** An IPv4 peer of a socket that serves both families has an IPv4-mapped address (RFC 4291, section 2.5.5.2). */
+const unmapped = (address = "") => address.replace(/^::ffff:/, "");
+
+async function serve(): Promise<void> {
+  const tcp = createServer((socket) => {
+    // A peer that is gone before it has its answer is its own business.
+    socket.on("error", () => {});
+    socket.end(unmapped(socket.remoteAddress));
+  });
+  const udp = createSocket("udp6", (_message, peer) => udp.send(unmapped(peer.address), peer.port, peer.address));
+  await Promise.all([once(tcp.listen(0, "::"), "listening"), once(udp.bind(0, "::"), "listening")]);
+  print({ tcp: (tcp.address() as AddressInfo).port, udp: udp.address().port });
+}
+
+async function ask(question: ProbeQuestion): Promise<ProbeAnswer> {
+  const signal = AbortSignal.timeout(DEADLINE_MS);
+  const answer = question.protocol === "tcp" ? askTcp(question, signal) : askUdp(question, signal);
+  return answer.catch((error: unknown) => ({ local: "", seen: String(error) }));
+}
+
+async function askTcp({ address, port }: ProbeQuestion, signal: AbortSignal): Promise<ProbeAnswer> {
+  const socket = connect({ host: address, port });
+  try {
+    await once(socket, "connect", { signal });
+    const local = socket.localAddress ?? "";
     let seen = "";
-    socket.setEncoding("utf8");
-    socket.on("connect", () => {
-      const local = socket.localAddress ?? "";
-      socket.on("data", (text: string) => {
-        seen += text;
-      });
-      socket.on("end", () => printAnswer(local, seen));
+    socket.setEncoding("utf8").on("data", (text) => {
+      seen += text;
     });
-  },
-  "dial udp": () => {
-    const socket = createSocket(udpType);
-    // A datagram may get lost; the probe's deadline is its caller's.
-    const again = setInterval(() => socket.send("who am I?"), 200);
-    socket.on("message", (text) => {
-      clearInterval(again);
-      printAnswer(socket.address().address, text.toString());
-      socket.close();
-    });
-    socket.connect(Number(port), address, () => socket.send("who am I?"));
-  },
-};
-
-function printPort(number: number): void {
-  process.stdout.write(`port ${number}\n`);
+    await once(socket, "end", { signal });
+    return { local, seen };
+  } finally {
+    socket.destroy();
+  }
 }
 
-function printAnswer(local: string, seen: string): void {
-  process.stdout.write(JSON.stringify({ local, seen }));
+async function askUdp({ address, port }: ProbeQuestion, signal: AbortSignal): Promise<ProbeAnswer> {
+  const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
+  socket.connect(port, address);
+  await once(socket, "connect", { signal });
+  // A datagram may get lost.
+  const again = setInterval(() => socket.send("who am I?"), 200);
+  try {
+    socket.send("who am I?");
+    const [seen] = await once(socket, "message", { signal });
+    return { local: socket.address().address, seen: String(seen) };
+  } finally {
+    clearInterval(again);
+    socket.close();
+  }
 }
 
-const end = ends[`${verb} ${protocol}`];
-if (end === undefined) throw new TypeError(`no such probe: ${verb} ${protocol}`);
-end();
+function print(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}
+
+const [verb = "", questions = "[]"] = process.argv.slice(2);
+if (verb === "serve") await serve();
+else if (verb === "dial") print(await Promise.all((JSON.parse(questions) as ProbeQuestion[]).map(ask)));
+else throw new TypeError(`no such end of a probe: ${verb}`);

@@ -1,33 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Asks, from one network namespace to an address in another, whether it can be reached and who the other one sees.
+// Asks, from one network namespace to addresses in another, whether they can be reached and who the other one sees.
 
-import { run, startDaemon } from "../daemon.ts";
+import { type Cleanup, run, startDaemon } from "../daemon.ts";
 import { inNetns } from "../netns.ts";
 
 const SCRIPT = new URL("./probe.script.ts", import.meta.url).pathname;
 
-/** The sender's address, as it has it and as the receiver saw it. The same, when nothing on the way translates. */
+export interface ProbeQuestion {
+  readonly protocol: "tcp" | "udp";
+  readonly address: string;
+  readonly port: number;
+}
+
+/**
+ * The sender's address, as it has it and as the receiver saw it: the same, when nothing on the way translates. Without an
+ * answer `seen` says why.
+ */
 export interface ProbeAnswer {
   readonly local: string;
   readonly seen: string;
 }
 
-/**
- * Sends from the namespace of the file `from` to `address`, which is one of the namespace of the file `to`.
- *
- * @throws CommandError when there is no answer within 10 s.
- */
-export async function probe(protocol: "tcp" | "udp", from: string, to: string, address: string): Promise<ProbeAnswer> {
-  const server = await startDaemon({
-    argv: inNetns(to, process.execPath, SCRIPT, "serve", protocol, address),
-    ready: (output) => /^port \d+$/m.test(output),
+/** Ports of a receiver, which answers on all addresses of its namespace. */
+export interface Receiver {
+  readonly tcp: number;
+  readonly udp: number;
+}
+
+/** Starts a receiver in the network namespace of a file. `cleanup` stops it. */
+export async function startReceiver(netns: string, cleanup: Cleanup): Promise<Receiver> {
+  const daemon = await startDaemon({
+    argv: inNetns(netns, process.execPath, SCRIPT, "serve"),
+    ready: (output) => output.endsWith("}\n"),
   });
-  try {
-    const port = /^port (\d+)$/m.exec(server.output())?.[1] ?? "";
-    const dial = inNetns(from, process.execPath, SCRIPT, "dial", protocol, address, port);
-    return JSON.parse(await run(dial, { timeoutMs: 10_000 }));
-  } finally {
-    await server.stop();
-  }
+  cleanup.add(() => daemon.stop());
+  return JSON.parse(daemon.output());
+}
+
+/** Sends from the network namespace of a file, everything at once. Never fails for want of an answer. */
+export async function probe(netns: string, questions: readonly ProbeQuestion[]): Promise<ProbeAnswer[]> {
+  return JSON.parse(await run(inNetns(netns, process.execPath, SCRIPT, "dial", JSON.stringify(questions))));
 }
