@@ -35,12 +35,12 @@ const PROGRAMS: readonly Program[] = [
   },
 ];
 
-/** Brings every program up to date and prints a line for each output. Throws StepError when one cannot be made. */
-export async function buildAll(arch: Arch, force: boolean): Promise<void> {
-  for (const program of PROGRAMS) await buildOne(program, arch, force);
+/** Brings every program up to date and reports a line for each output. Throws StepError when one cannot be made. */
+export async function buildAll(arch: Arch, force: boolean, report: (line: string) => void): Promise<void> {
+  for (const program of PROGRAMS) await buildOne(program, arch, force, report);
 }
 
-async function buildOne(program: Program, arch: Arch, force: boolean): Promise<void> {
+async function buildOne(program: Program, arch: Arch, force: boolean, report: (line: string) => void): Promise<void> {
   const started = performance.now();
   const dist = arch === hostArch() ? "dist" : join("dist", arch);
   const outputs = [join(dist, program.name), join(dist, program.alias)];
@@ -63,9 +63,8 @@ async function buildOne(program: Program, arch: Arch, force: boolean): Promise<v
   const took = current ? "up to date" : `${((performance.now() - started) / 1000).toFixed(1)} s`;
   for (const path of outputs) {
     const { size } = await stat(join(ROOT, path));
-    say(
-      `${path.padEnd(24)} ${(size / 1e6).toFixed(0).padStart(4)} MB  ${path === outputs[0] || current ? took : "hard link"}`,
-    );
+    const what = path === outputs[0] || current ? took : "hard link";
+    report(`${path.padEnd(24)} ${(size / 1e6).toFixed(0).padStart(4)} MB  ${what}`);
   }
 }
 
@@ -91,7 +90,7 @@ if (import.meta.main) {
     const { values } = parseArgs({ options: { arch: { type: "string" }, force: { type: "boolean", default: false } } });
     const arch = values.arch ?? hostArch();
     if (arch !== "x64" && arch !== "arm64") throw new StepError(`--arch ${arch}: must be x64 or arm64`);
-    await buildAll(arch, values.force);
+    await buildAll(arch, values.force, say);
   } catch (error) {
     process.stderr.write(`${explain(error)}\n`);
     process.exitCode = 1;
