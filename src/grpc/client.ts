@@ -172,7 +172,7 @@ function outcome(result: UnaryResult, options: UnaryOptions, cause: unknown): At
   if (result.response !== undefined) return { response: result.response };
   const { code, transport } = result;
   const where = transport ? `the daemon at ${options.socketPath}: ` : "";
-  const message = result.message === "" ? `${options.path} failed` : result.message;
+  const message = result.message === "" ? `${options.path} failed with ${statusName(code)}` : result.message;
   return {
     // UNAVAILABLE as a status is what the daemon says while it starts or stops.
     again: transport || code === Status.UNAVAILABLE,
