@@ -61,7 +61,7 @@ export interface Node {
   /** Runs a sandbox, and returns it as the runtime describes it. */
   runSandbox(podName: string): Promise<Sandbox>;
   removeSandbox(id: string): Promise<void>;
-  /** What the daemon has given out. */
+  /** What the daemon has given out, ordered by container. */
   allocations(): Promise<Allocation[]>;
   podTraces(): Promise<PodTraces>;
   podTracesInKernel(): Promise<KernelTraces>;
@@ -187,7 +187,7 @@ async function listAllocations(socket: string): Promise<Allocation[]> {
   const client = new Client(`unix:${socket}`, credentials.createInsecure());
   const path = `/${IpamServiceDefinition.fullName}/${IpamServiceDefinition.methods.listAllocations.name}`;
   try {
-    return await new Promise<Allocation[]>((resolve, reject) => {
+    const allocations = await new Promise<Allocation[]>((resolve, reject) => {
       client.makeUnaryRequest(
         path,
         (request: ListAllocationsRequest) => Buffer.from(ListAllocationsRequest.encode(request).finish()),
@@ -197,6 +197,8 @@ async function listAllocations(socket: string): Promise<Allocation[]> {
         (error, response) => (error === null ? resolve(response?.allocations ?? []) : reject(error)),
       );
     });
+    const container = ({ attachment }: Allocation) => attachment?.containerId ?? "";
+    return allocations.sort((a, b) => container(a).localeCompare(container(b)));
   } finally {
     client.close();
   }
