@@ -7,6 +7,9 @@ import type { Family } from "../net/address.ts";
 
 const ROOT = "/proc/sys/net";
 
+/** Entries beside the interfaces' own, and the one interface that never hears a router. */
+const NO_UPLINKS: ReadonlySet<string> = new Set(["all", "default", "lo"]);
+
 /** A sysctl that can't be read or written; the message names it. */
 export class SysctlError extends Error {
   override readonly name = "SysctlError";
@@ -45,7 +48,7 @@ export async function enableForwarding(families: ReadonlySet<Family>, root = ROO
 
 async function links(root: string): Promise<string[]> {
   try {
-    return (await readdir(join(root, "ipv6/conf"))).filter((name) => name !== "all" && name !== "default");
+    return (await readdir(join(root, "ipv6/conf"))).filter((name) => !NO_UPLINKS.has(name));
   } catch (cause) {
     throw new SysctlError("ipv6/conf", cause);
   }

@@ -47,7 +47,7 @@ const NF_ACCEPT = 1;
 
 const NFT_REG_VERDICT = 0;
 const NFT_REG_1 = 1;
-const NFT_META_IIFGROUP = 20;
+const NFT_META_IIFGROUP = 21;
 const NFT_CMP_EQ = 0;
 const NFT_FIB_RESULT_OIF = 1;
 const NFTA_FIB_F_SADDR = 1;
