@@ -17,9 +17,14 @@ const ALLOWED = [
 
 /** Throws StepError that names every file that does not belong into the plugin, or its size over the budget. */
 export function guardPlugin(inputs: readonly string[], bytes: number): void {
-  const problems = inputs.filter((path) => !ALLOWED.some((rule) => rule.test(path))).map((path) => `  ${path}`);
-  if (problems.length > 0) problems.unshift("the plugin's bundle must not contain");
+  const strangers = new Set(inputs.filter((path) => !ALLOWED.some((rule) => rule.test(path))).map(packageOrFile));
+  const problems = [...strangers].map((name) => `the plugin's bundle must not contain ${name}`);
   if (bytes > BUDGET)
     problems.push(`the plugin's bundle has ${bytes} bytes of JavaScript, over the budget of ${BUDGET}`);
-  if (problems.length > 0) throw new StepError(`scripts/pack/guard.ts: ${problems.join("\n")}`);
+  if (problems.length > 0) throw new StepError(`scripts/pack/guard.ts refuses the plugin:\n${problems.join("\n")}`);
+}
+
+/** A file of ours by its path; of a package only its name, since one import brings in dozens of its files. */
+function packageOrFile(path: string): string {
+  return /^node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0] ?? path;
 }
