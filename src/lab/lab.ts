@@ -13,7 +13,7 @@ import { makeNetwork } from "./network.ts";
 import { LAB_USAGE, type LabCommand, parseLabArgs } from "./options.ts";
 import { type Proof, prove } from "./proof.ts";
 import { describeAdds, summarize, toReport } from "./report.ts";
-import { createScreen, DEFAULT_WIDTH, NO_SCREEN, type Output, type Screen } from "./screen.ts";
+import { createScreen, NO_SCREEN, type Output, type Screen, widthOf } from "./screen.ts";
 import { type LabState, labDir, lockLab, nodePaths, readState, writeState } from "./state.ts";
 import { isAnythingLeft, listNamespaces, sweep } from "./sweep.ts";
 import { endsOf, namespacesOf, planTopology, type Topology, withPodAddresses } from "./topology.ts";
@@ -264,7 +264,7 @@ async function proveOn(
       : `  ${palette.bad("✗")} ${failures.length} of ${count(cells.length, "cell")} fail (${seconds})`,
   );
   screen.line();
-  for (const line of drawMatrix(topology, cells, failures, world.stdout.columns ?? DEFAULT_WIDTH, palette)) {
+  for (const line of drawMatrix(topology, cells, failures, widthOf(world.stdout), palette)) {
     screen.line(line);
   }
   screen.line();

@@ -17,8 +17,10 @@ export interface Screen {
   clear(): void;
 }
 
-/** Columns when the output is no terminal. */
-export const DEFAULT_WIDTH = 100;
+/** Columns of the output. No terminal has none, and one that doesn't know its size says 0. */
+export function widthOf(output: Output): number {
+  return output.columns || 100;
+}
 
 export function createScreen(output: Output): Screen {
   let shown = false;
@@ -32,7 +34,7 @@ export function createScreen(output: Output): Screen {
       if (output.isTTY !== true) return;
       clear();
       // A line that wraps could not be taken back.
-      output.write(text.slice(0, (output.columns ?? DEFAULT_WIDTH) - 1));
+      output.write(text.slice(0, widthOf(output) - 1));
       shown = true;
     },
     line(text = "") {
