@@ -77,10 +77,11 @@ export interface Daemon {
   readonly pid: number;
   /** What it printed until now, stdout and stderr. */
   output(): string;
-  /** Closes its stdin: another way to say stop. */
-  closeStdin(): void;
-  /** Sends a signal and waits until the process is gone; SIGKILL follows after 10 s. Done at once if it is gone already. */
-  stop(signal?: NodeJS.Signals): Promise<number | null>;
+  /**
+   * Sends a signal, SIGTERM when missing, or closes its stdin, and waits until the process is gone; SIGKILL follows after
+   * 10 s. Done at once if it is gone already. Resolves as `exited` does.
+   */
+  stop(how?: NodeJS.Signals | "close stdin"): Promise<number | null>;
   /** Resolves when the process is gone, with its exit status or null when a signal ended it. */
   readonly exited: Promise<number | null>;
 }
@@ -101,8 +102,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const daemon: Daemon = {
     pid: child.pid ?? 0,
     output: () => stdout() + stderr(),
-    closeStdin: () => child.stdin.end(),
-    stop: (signal = "SIGTERM") => stopChild(child, exited, signal),
+    stop: (how = "SIGTERM") => stopChild(child, exited, how),
     exited,
   };
   try {
@@ -124,8 +124,13 @@ function hasEnded(child: ChildProcess): boolean {
   return child.pid === undefined || child.exitCode !== null || child.signalCode !== null;
 }
 
-async function stopChild(child: ChildProcess, exited: Promise<number | null>, signal: NodeJS.Signals) {
-  if (!hasEnded(child)) child.kill(signal);
+async function stopChild(
+  child: ChildProcess,
+  exited: Promise<number | null>,
+  how: NodeJS.Signals | "close stdin",
+): Promise<number | null> {
+  if (how === "close stdin") child.stdin?.end();
+  else if (!hasEnded(child)) child.kill(how);
   const giveUp = setTimeout(() => child.kill("SIGKILL"), 10_000);
   const status = await exited;
   clearTimeout(giveUp);

@@ -23,10 +23,12 @@ import { Cleanup } from "../helpers/daemon.ts";
 import { canUseKernel, createNetns, listAddresses } from "../helpers/netns.ts";
 import { PAUSE_IMAGE } from "../helpers/pause/image.ts";
 
+const hasKernel = canUseKernel();
+
 const NOTHING_IN_KERNEL: KernelTraces = { links: [], addresses: [], routes: [], neighbours: [] };
 const NOTHING: PodTraces = { ...NOTHING_IN_KERNEL, records: [] };
 
-describe.runIf(canUseKernel())("containerd on the reference plugins", () => {
+describe.runIf(hasKernel)("containerd on the reference plugins", () => {
   test("a sandbox runs from the pause image, gets its address, and takes a container in", async () => {
     const cleanup = new Cleanup();
     onTestFinished(() => cleanup.run());
@@ -53,7 +55,7 @@ describe.runIf(canUseKernel())("containerd on the reference plugins", () => {
   });
 });
 
-describe.runIf(canUseKernel())("containerd on flatnet", () => {
+describe.runIf(hasKernel)("containerd on flatnet", () => {
   const cleanup = new Cleanup();
   let one: Node;
   let two: Node;

@@ -3,10 +3,10 @@
 // A private containerd with its CRI: the runtime that kubelet would use, without kubelet.
 //
 // Everything it makes ends with it. It runs in a mount and a PID namespace of its own, whose first process is a shell
-// that waits for the end of its stdin: when that comes, because the test says so or because the test process died, the
-// kernel kills every shim and sandbox in the PID namespace, and with the last process the mounts are gone: the sandboxes'
-// root file systems, the pinned network namespaces, and a private /run with the shims' sockets, which containerd would
-// otherwise share with every other containerd of the machine.
+// that ends with its stdin: when that comes, because the test says so or because the test process died, the kernel kills
+// every shim and sandbox in the PID namespace, and with the last process the mounts are gone: the sandboxes' root file
+// systems, the pinned network namespaces, and a private /run with the shims' sockets, which containerd would otherwise
+// share with every other containerd of the machine.
 
 import { randomBytes } from "node:crypto";
 import {
@@ -63,8 +63,9 @@ export async function startContainerd(options: ContainerdOptions, cleanup: Clean
   const configPath = join(directory, "config.toml");
   mkdirSync(paths.cniBinDir);
   mkdirSync(paths.cniConfDir);
-  for (const [name, executable] of Object.entries(options.plugins))
+  for (const [name, executable] of Object.entries(options.plugins)) {
     symlinkSync(executable, join(paths.cniBinDir, name));
+  }
   writeFileSync(join(paths.cniConfDir, "10-test.conflist"), JSON.stringify(options.conflist));
   writeFileSync(configPath, containerdConfig(paths, PAUSE_IMAGE));
 
@@ -98,13 +99,22 @@ export async function startContainerd(options: ContainerdOptions, cleanup: Clean
 }
 
 /**
- * `ip netns exec` would not do to enter the node: it mounts a fresh /sys over the cgroups that runc needs. The shell
- * stays, as the process whose end is the end of all others.
+ * The first process of the PID namespace. It ends when containerd does, or when its stdin does, which only the test holds
+ * open; everything else in the namespace ends with it.
  */
+const INIT = `
+exec 3<&0
+mount -t tmpfs tmpfs /run || exit
+"$@" </dev/null 3<&- &
+daemon=$!
+{ read -r _ <&3; kill -KILL "$daemon"; } &
+wait "$daemon"
+`;
+
+/** `ip netns exec` would not do to enter the node: it mounts a fresh /sys over the cgroups that runc needs. */
 function isolated(netns: Netns, argv: string[]): string[] {
-  const script = 'mount -t tmpfs tmpfs /run && { "$@" </dev/null & } && read -r _';
   const unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"];
-  return inNetns(netns.path, ...unshare, "sh", "-c", script, "sh", ...argv);
+  return inNetns(netns.path, ...unshare, "sh", "-c", INIT, "sh", ...argv);
 }
 
 async function stop(daemon: Daemon, cri: CriClient): Promise<void> {
@@ -115,26 +125,15 @@ async function stop(daemon: Daemon, cri: CriClient): Promise<void> {
     }
   } finally {
     cri.close();
-    daemon.closeStdin();
-    await daemon.exited;
+    await daemon.stop("close stdin");
   }
 }
 
 async function importPauseImage(directory: string, socket: string, cri: CriClient): Promise<void> {
   const archive = join(directory, "pause.tar");
   writeFileSync(archive, pauseImageArchive(process.arch as PauseArch));
-  await run([
-    "ctr",
-    "--address",
-    socket,
-    "--namespace",
-    "k8s.io",
-    "images",
-    "import",
-    "--snapshotter",
-    SNAPSHOTTER,
-    archive,
-  ]);
+  const ctr = ["ctr", "--address", socket, "--namespace", "k8s.io"];
+  await run([...ctr, "images", "import", "--snapshotter", SNAPSHOTTER, archive]);
   // The CRI plugin hears of the image by an event.
   await waitFor(() => cri.hasImage(PAUSE_IMAGE));
 }
