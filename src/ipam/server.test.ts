@@ -2,14 +2,15 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdir, stat, writeFile } from "node:fs/promises";
+import { readdir, rename, stat, writeFile } from "node:fs/promises";
 import { connect, createServer, type Server as NetServer } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { expect, onTestFinished, test } from "vitest";
 import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
 import { type IpamLog, serveIpam, toServiceDefinition } from "./server.ts";
 import { IpamService } from "./service.ts";
+import { claimSocket } from "./socket-claim.ts";
 import { Store } from "./store.ts";
 import { attachment, BOOT_ID, prefixes, request, temporaryDirectory } from "./testing/fixtures.ts";
 import { MemoryDisk, MemoryStore } from "./testing/memory-store.ts";
@@ -205,6 +206,21 @@ test("the socket is for its owner only and nothing else is left beside it", asyn
   expect(await readdir(dir)).toEqual(["ipam.sock"]);
 });
 
+test("the socket is bound where only its owner can enter, in the same directory", async () => {
+  const dir = await temporaryDirectory();
+  const other = createServer();
+  onTestFinished(() => void other.close());
+  const claim = await claimSocket(join(dir, "x.sock"), async (path) => {
+    expect(dirname(dirname(path))).toBe(dir);
+    expect((await stat(dirname(path))).mode & 0o777).toBe(0o700);
+    await new Promise<void>((done) => void other.listen(path, done));
+  });
+  expect(await readdir(dir)).toEqual(["x.sock"]);
+  await claim.release();
+  await claim.release();
+  expect(await readdir(dir)).toEqual([]);
+});
+
 test("closing lets a call under way end, refuses new ones as unavailable, and removes the socket", async () => {
   const gate = Promise.withResolvers<void>();
   const entered = Promise.withResolvers<void>();
@@ -299,7 +315,6 @@ test("a missing directory, a relative path and a path that is too long are clear
 
 test("closing leaves the socket of a later daemon alone", async () => {
   const { dir, server, socketPath } = await served();
-  const { rename } = await import("node:fs/promises");
   await rename(socketPath, join(dir, "old"));
   const later = await serveOn(socketPath);
   onTestFinished(() => later.close());

@@ -55,10 +55,8 @@ const DEFAULT_DRAIN_MS = 5_000;
 export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> {
   const { service, mtu, socketPath, log } = options;
   let stopping = false;
-  const server = new Server({
-    "grpc.max_receive_message_length": REQUEST_LIMIT,
-    "grpc.enable_channelz": 0,
-  });
+  // Channelz stays on: without it grpc-js does not track sessions, and forceShutdown ends none (seen in 1.14).
+  const server = new Server({ "grpc.max_receive_message_length": REQUEST_LIMIT });
 
   /** One method: the handler may throw, and whatever it throws becomes a status. */
   const unary = <Request, Response>(

@@ -26,7 +26,7 @@ export async function claimSocket(path: string, bind: (path: string) => Promise<
   await refuseWhenTaken(path);
   let privateDirectory: string;
   try {
-    privateDirectory = await mkdtemp(join(dirname(path), "."));
+    privateDirectory = await mkdtemp(`${dirname(path)}/.`);
   } catch (cause) {
     throw new IpamError("IPAM_SOCKET", `socket ${path} cannot be made: ${messageOf(cause)}`, cause);
   }

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { formatAddress } from "../net/address.ts";
+import { attachmentKey } from "../net/names.ts";
+import {
+  type AllocationRecord,
+  FORMAT_VERSION,
+  formatWrite,
+  parseAllocation,
+  parseSnapshot,
+  RecordError,
+  type Write,
+  writesOf,
+} from "./records.ts";
+import { BOOT_ID, request } from "./testing/fixtures.ts";
+
+const record: AllocationRecord = {
+  ...request("a"),
+  addresses: ["10.244.1.1", "fd00::1"],
+  allocatedAtMs: 1_800_000_000_000,
+  confirmedAtMs: 1_800_000_000_001,
+  bootId: BOOT_ID,
+  extra: {},
+};
+const KEY = "a/pods/a/eth0";
+
+/** The record's JSON with fields replaced; undefined removes one. */
+function json(changes: Record<string, unknown> = {}): string {
+  const write = writesOf({ kind: "hold", record })[0] as Extract<Write, { type: "put" }>;
+  return JSON.stringify({ ...JSON.parse(write.value), ...changes });
+}
+
+function failureOf(work: () => unknown): RecordError {
+  try {
+    work();
+  } catch (error) {
+    expect(error).toBeInstanceOf(RecordError);
+    return error as RecordError;
+  }
+  throw new Error("it did not fail");
+}
+
+function apply(entries: Map<string, string>, writes: readonly Write[]) {
+  for (const write of writes) {
+    if (write.type === "put") entries.set(write.key, write.value);
+    else entries.delete(write.key);
+  }
+}
+
+test("the format on disk is this, byte for byte", () => {
+  expect(formatWrite()).toEqual({ type: "put", key: "f", value: '{"v":1}' });
+  expect(writesOf({ kind: "hold", record })).toEqual([
+    {
+      type: "put",
+      key: KEY,
+      value:
+        '{"v":1,"network":"pods","containerId":"a","ifname":"eth0",' +
+        '"pod":{"namespace":"default","name":"pod-a","uid":"uid-a"},"netns":"/run/netns/a","hostIfname":"fl0123456789a",' +
+        '"addresses":["10.244.1.1","fd00::1"],"allocatedAtMs":1800000000000,"confirmedAtMs":1800000000001,' +
+        `"bootId":"${BOOT_ID}"}`,
+    },
+    { type: "del", key: "r/10.244.1.1" },
+    { type: "del", key: "r/fd00::1" },
+  ]);
+  const value = '{"v":1,"releasedAtMs":1800000000002,"holder":"pods/a/eth0"}';
+  expect(writesOf({ kind: "free", record, releasedAtMs: 1_800_000_000_002 })).toEqual([
+    { type: "del", key: KEY },
+    { type: "put", key: "r/10.244.1.1", value },
+    { type: "put", key: "r/fd00::1", value },
+  ]);
+});
+
+test("what is written is read again", () => {
+  const address = fc.oneof(
+    fc.uint8Array({ minLength: 4, maxLength: 4 }).map((v4) => [formatAddress(v4)]),
+    fc.uint8Array({ minLength: 16, maxLength: 16 }).map((v6) => [formatAddress(v6)]),
+    fc
+      .tuple(fc.uint8Array({ minLength: 4, maxLength: 4 }), fc.uint8Array({ minLength: 16, maxLength: 16 }))
+      .map((both) => both.map(formatAddress)),
+  );
+  const arbitrary: fc.Arbitrary<AllocationRecord> = fc.record({
+    attachment: fc.record({
+      network: fc.stringMatching(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,20}$/),
+      containerId: fc.stringMatching(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,20}$/),
+      ifname: fc.stringMatching(/^[^/:\s]{1,15}$/),
+    }),
+    pod: fc.option(fc.record({ namespace: fc.string(), name: fc.string(), uid: fc.string() }), { nil: undefined }),
+    netns: fc.string(),
+    hostIfname: fc.string(),
+    addresses: address,
+    allocatedAtMs: fc.maxSafeNat(),
+    confirmedAtMs: fc.maxSafeNat(),
+    bootId: fc.uuid(),
+    extra: fc.constant({}),
+  });
+  fc.assert(
+    fc.property(arbitrary, fc.maxSafeNat(), (some, releasedAtMs) => {
+      const entries = new Map<string, string>();
+      apply(entries, writesOf({ kind: "hold", record: some }));
+      const key = attachmentKey(some.attachment);
+      expect(parseSnapshot(entries)).toEqual({ allocations: new Map([[key, some]]), released: new Map() });
+      apply(entries, writesOf({ kind: "free", record: some, releasedAtMs }));
+      const release = { releasedAtMs, holder: key };
+      expect(parseSnapshot(entries)).toEqual({
+        allocations: new Map(),
+        released: new Map(some.addresses.map((text) => [text, release])),
+      });
+    }),
+  );
+});
+
+test("fields of a newer writer survive being read and written again", () => {
+  const read = parseAllocation(KEY, json({ hostPorts: [80], site: "b" }));
+  expect(read.extra).toEqual({ hostPorts: [80], site: "b" });
+  const [write] = writesOf({ kind: "confirm", record: read });
+  expect(JSON.parse((write as { value: string }).value)).toMatchObject({ hostPorts: [80], site: "b" });
+});
+
+test("keys of a kind that this version does not know are left alone", () => {
+  expect(parseSnapshot([["h/10.244.1.1/1", "anything"]]).allocations.size).toBe(0);
+});
+
+test("a record of before confirmedAtMs was written counts as confirmed when it was made", () => {
+  expect(parseAllocation(KEY, json({ confirmedAtMs: undefined })).confirmedAtMs).toBe(record.allocatedAtMs);
+});
+
+test.for<[title: string, changes: Record<string, unknown>, message: RegExp]>([
+  ["no version", { v: undefined }, /v is missing/],
+  ["a version that is text", { v: "1" }, /v is "1"/],
+  ["version 0", { v: 0 }, /v is 0/],
+  ["no network", { network: undefined }, /network is missing/],
+  ["another attachment's content", { containerId: "b" }, /about another attachment, pods\/b\/eth0/],
+  ["a pod that is text", { pod: "default/a" }, /pod is "default\/a"/],
+  ["a pod without a name", { pod: { namespace: "d", uid: "" } }, /pod.name is missing/],
+  ["no netns", { netns: null }, /netns is null/],
+  ["no addresses", { addresses: [] }, /addresses is \[\]/],
+  ["addresses that are text", { addresses: "10.244.1.1" }, /addresses is "10.244.1.1"/],
+  ["an address that is none", { addresses: ["10.244.1.256"] }, /addresses is/],
+  ["an address in another spelling", { addresses: ["fd00:0::1"] }, /addresses is/],
+  ["an address that is a number", { addresses: [1] }, /addresses is \[1\]/],
+  ["two addresses of a family", { addresses: ["10.0.0.1", "10.0.0.2"] }, /addresses is/],
+  ["IPv6 first", { addresses: ["fd00::1", "10.0.0.1"] }, /addresses is/],
+  ["a time that is text", { allocatedAtMs: "now" }, /allocatedAtMs is "now"/],
+  ["a negative time", { confirmedAtMs: -1 }, /confirmedAtMs is -1/],
+  ["a time with a fraction", { allocatedAtMs: 1.5 }, /allocatedAtMs is 1.5/],
+  ["no boot id", { bootId: 7 }, /bootId is 7/],
+])("a record with %s is refused with its key and field", ([, changes, message]) => {
+  const failure = failureOf(() => parseSnapshot([[KEY, json(changes)]]));
+  expect(failure).toMatchObject({ code: "RECORD_INVALID", key: KEY });
+  expect(failure.message).toMatch(message);
+  expect(failure.message).toContain(JSON.stringify(KEY));
+});
+
+test.for([
+  [KEY, "{", "it is not JSON"],
+  [KEY, "[]", "it is not a JSON object"],
+  [KEY, "null", "it is not a JSON object"],
+  ["r/10.0.0.1", '{"v":1}', "releasedAtMs is missing"],
+  ["r/10.0.0.1", '{"v":1,"releasedAtMs":1}', "holder is missing"],
+  ["r/10.0.0.01", '{"v":1,"releasedAtMs":1,"holder":""}', "its key is not a canonical address"],
+  ["f", "1", "it is not a JSON object"],
+] as const)("%s = %s is refused: %s", ([key, value, message]) => {
+  expect(failureOf(() => parseSnapshot([[key, value]])).message).toBe(`record "${key}": ${message}`);
+});
+
+test.for([
+  ["f", JSON.stringify({ v: FORMAT_VERSION + 1 })],
+  [KEY, JSON.stringify({ v: FORMAT_VERSION + 1, everything: "else is different" })],
+  ["r/10.0.0.1", JSON.stringify({ v: 99 })],
+] as const)("a newer format in %s is refused as such", ([key, value]) => {
+  const failure = failureOf(() => parseSnapshot([[key, value]]));
+  expect(failure).toMatchObject({ code: "RECORD_NEWER", key });
+  expect(failure.message).toContain("run the program that wrote it");
+});
+
+test("an address in two allocations is a contradiction that names both", () => {
+  const other = { ...record, attachment: request("b").attachment, addresses: ["fd00::1"] };
+  const entries = new Map<string, string>();
+  for (const one of [record, other]) apply(entries, writesOf({ kind: "hold", record: one }));
+  const failure = failureOf(() => parseSnapshot(entries));
+  expect(failure).toMatchObject({ code: "RECORD_CONFLICT", key: "a/pods/b/eth0" });
+  expect(failure.message).toContain('address fd00::1 is held by "a/pods/a/eth0" too');
+});
+
+test("an address that is held does not count as released", () => {
+  const released = '{"v":1,"releasedAtMs":1,"holder":"pods/x/eth0"}';
+  expect(
+    parseSnapshot([
+      ["r/10.244.1.1", released],
+      [KEY, json()],
+    ]).released.size,
+  ).toBe(0);
+});
