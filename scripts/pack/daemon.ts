@@ -49,6 +49,10 @@ async function bundle(outfile: string): Promise<string[]> {
     // Names stay: stack traces in the daemon's log are read by people, and mangled names did not start faster.
     minifySyntax: true,
     minifyWhitespace: true,
+    // Node prints the line that threw: not all of the program, please.
+    lineLimit: 200,
+    // Stack traces say where in the program, and not in which folder it was built.
+    footer: { js: "//# sourceURL=flatnetd.cjs" },
     metafile: true,
     plugins: [embeddedAddons],
     logLevel: "silent",
