@@ -3,7 +3,7 @@ import { hostLinkName } from "../net/names.ts";
 import { applyPodNetwork } from "./apply.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
 import type { PluginConf } from "./conf.ts";
-import { toCniError } from "./errors.ts";
+import { CNI_CODES, CniError, toCniError } from "./errors.ts";
 import { allocate, release } from "./ipam-client.ts";
 import { openNetns } from "./netns.ts";
 import { planPodNetwork } from "./plan.ts";
@@ -17,6 +17,10 @@ import type { Outcome, World } from "./world.ts";
  */
 export function add(world: World, args: CmdArgs, conf: PluginConf): Outcome {
   const { sys, sha256 } = world;
+  if (conf.hasPrevResult) {
+    const details = "prevResult is set, but flatnet has to be the first plugin of a list";
+    throw new CniError(CNI_CODES.unsupportedField, "unsupported field", details);
+  }
   const attachment = attachmentOf(conf.name, args);
   const undo = new UndoStack();
   const fd = openNetns(sys, args.netns, args.netnsOverride);

@@ -23,6 +23,8 @@ export interface PluginConf {
   readonly mtu: number;
   /** Where DEL leaves word for a daemon that is down. */
   readonly journalDir: string;
+  /** There is a result of an earlier plugin (ADD), or of the attachment's own ADD (DEL). */
+  readonly hasPrevResult: boolean;
 }
 
 export const DEFAULT_SOCKET = "/run/flatnet/flatnetd.sock";
@@ -32,17 +34,13 @@ const DEFAULT_CONNECT_WAIT_MS = 5_000;
 /** The sun_path of a unix socket's address without its closing zero. */
 const SOCKET_PATH_MAX = 107;
 
-/** @throws CniError 6 when the text is no JSON object, 7 naming the field and its value, 1 for a version, 2 for prevResult. */
+/** @throws CniError 6 when the text is no JSON object, 7 naming the field and its value, 1 for a version. */
 export function parsePluginConf(text: string): PluginConf {
   const conf = parseObject(text);
   const cniVersion = assertSupported(stringField(conf, "cniVersion", "0.2.0"));
   const name = stringField(conf, "name", "");
   if (!isIdentifier(name) || name.length > 256) {
     throw invalid("name", conf["name"], 'a network name of letters, digits, "_", "." and "-"');
-  }
-  if (conf["prevResult"] !== undefined && conf["prevResult"] !== null) {
-    const details = "prevResult is set, but flatnet has to be the first plugin of a list";
-    throw new CniError(CNI_CODES.unsupportedField, "unsupported field", details);
   }
   const timeoutMs = integerField(conf, "timeoutMs", DEFAULT_TIMEOUT_MS, 1, 600_000);
   return {
@@ -53,6 +51,7 @@ export function parsePluginConf(text: string): PluginConf {
     connectWaitMs: integerField(conf, "connectWaitMs", Math.min(DEFAULT_CONNECT_WAIT_MS, timeoutMs), 0, timeoutMs),
     mtu: mtuField(conf),
     journalDir: pathField(conf, "journalDir", DEFAULT_JOURNAL_DIR, 3000),
+    hasPrevResult: conf["prevResult"] !== undefined && conf["prevResult"] !== null,
   };
 }
 
