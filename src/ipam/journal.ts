@@ -47,7 +47,8 @@ export type ReleaseDeleted = (attachment: Attachment, deletedAtMs: number) => Pr
 type Entry =
   | { readonly kind: "delete"; readonly attachment: Attachment; readonly atMs: number }
   | { readonly kind: "newer"; readonly version: number }
-  | { readonly kind: "malformed"; readonly reason: string };
+  | { readonly kind: "malformed"; readonly reason: string }
+  | { readonly kind: "unreadable"; readonly error: unknown };
 
 /**
  * Releases what the journal says was deleted, and empties it. One entry never stops another. A directory that is not
@@ -65,25 +66,28 @@ export async function replayJournal(dir: string, release: ReleaseDeleted, log: J
   const entries = names.filter((name) => name.endsWith(".json") && !name.startsWith(".")).sort();
   const count = { replayed: 0, failed: 0, setAside: 0 };
   for (let i = 0; i < entries.length; i += BATCH) {
-    const batch = entries.slice(i, i + BATCH);
-    for (const outcome of await Promise.all(batch.map((name) => replayEntry(dir, name, release, log))))
-      count[outcome]++;
+    const paths = entries.slice(i, i + BATCH).map((name) => join(dir, name));
+    // All are read before the first is released, so that the releases are in flight together.
+    const read = await Promise.all(paths.map(async (path) => ({ path, entry: await tryReadEntry(path) })));
+    const outcomes = await Promise.all(read.map(({ path, entry }) => replayEntry(path, entry, release, log)));
+    for (const outcome of outcomes) count[outcome]++;
   }
   if (count.replayed + count.setAside > 0) await syncDirectory(dir);
   if (entries.length > 0) log.info({ dir, ...count }, "the plugin's journal is replayed");
   return count;
 }
 
+/** Deals with one entry and never throws: what stands in its way is told in the log. */
 async function replayEntry(
-  dir: string,
-  name: string,
+  path: string,
+  entry: Entry,
   release: ReleaseDeleted,
   log: JournalLog,
 ): Promise<keyof ReplayResult> {
-  const path = join(dir, name);
   try {
-    const entry = await readEntry(path);
     switch (entry.kind) {
+      case "unreadable":
+        throw entry.error;
       case "newer":
         log.warn({ path, version: entry.version }, "a journal entry is of a newer plugin; it stays for a newer daemon");
         return "failed";
@@ -106,6 +110,14 @@ async function replayEntry(
     if (codeOf(err) === "ENOENT") return "replayed";
     log.error({ err, path }, "a journal entry could not be replayed; it stays");
     return "failed";
+  }
+}
+
+async function tryReadEntry(path: string): Promise<Entry> {
+  try {
+    return await readEntry(path);
+  } catch (error) {
+    return { kind: "unreadable", error };
   }
 }
 

@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: Apache-2.0
+import fc from "fast-check";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { attachmentKey } from "../net/names.ts";
+import { parseSnapshot, type Snapshot } from "./records.ts";
+import { IpamService } from "./service.ts";
+import type { RecordStore } from "./store.ts";
+import { Store } from "./store.ts";
+import { attachment, BOOT_ID, prefixes, request, temporaryDirectory } from "./testing/fixtures.ts";
+import { MemoryDisk, MemoryStore } from "./testing/memory-store.ts";
+
+const REST = 120_000;
+const START = 1_800_000_000_000;
+
+/** Opens what was opened before, as after a restart of the daemon. */
+type Open = () => Promise<{ store: RecordStore; snapshot: Snapshot }>;
+
+async function memory(): Promise<Open> {
+  const disk = new MemoryDisk();
+  return async () => ({ store: new MemoryStore(disk), snapshot: disk.snapshot() });
+}
+
+async function levelDb(): Promise<Open> {
+  const dir = await temporaryDirectory();
+  let last: Store | undefined;
+  onTestFinished(async () => last?.close());
+  return async () => {
+    await last?.close();
+    const opened = await Store.open(dir);
+    last = opened.store;
+    return opened;
+  };
+}
+
+describe.each([
+  ["memory", memory],
+  ["LevelDB", levelDb],
+] as const)("on %s", (_, newDatabase) => {
+  async function started(open: Open, ...subnets: string[]) {
+    const clock = { nowMs: START };
+    const { store, snapshot } = await open();
+    const options = { subnets: prefixes(...subnets), cooldownMs: REST, bootId: BOOT_ID, now: () => clock.nowMs };
+    return { clock, store, service: await IpamService.start(store, snapshot, options) };
+  }
+
+  test("an attachment keeps its addresses over retries and restarts, until it is released", async () => {
+    const open = await newDatabase();
+    const first = await started(open, "10.0.0.0/24", "fd00::/64");
+    const given = await first.service.allocate(request("a"));
+    expect(given).toEqual({ addresses: ["10.0.0.1", "fd00::1"], existed: false, restCutShort: false });
+    expect(await first.service.allocate(request("a"))).toEqual({ ...given, existed: true });
+
+    const second = await started(open, "10.0.0.0/24", "fd00::/64");
+    expect(await second.service.allocate(request("a"))).toEqual({ ...given, existed: true });
+    expect(await second.service.allocate(request("b"))).toMatchObject({ addresses: ["10.0.0.2", "fd00::2"] });
+    expect(await second.service.release(attachment("a"))).toEqual({ addresses: given.addresses, readded: false });
+    expect(await second.service.release(attachment("a"))).toEqual({ addresses: [], readded: false });
+
+    const third = await started(open, "10.0.0.0/24", "fd00::/64");
+    expect((await third.service.list()).allocations).toMatchObject([{ attachment: attachment("b"), bootId: BOOT_ID }]);
+    expect((await third.service.list()).subnets).toMatchObject([
+      { used: 1, cooling: 1 },
+      { used: 1, cooling: 1 },
+    ]);
+  });
+
+  test("a hundred requests at once get a hundred addresses, and their retries the same ones", async () => {
+    const open = await newDatabase();
+    const { service } = await started(open, "10.0.0.0/24");
+    const names = Array.from({ length: 100 }, (_, i) => `c${i}`);
+    const first = await Promise.all([...names, ...names].map((name) => service.allocate(request(name))));
+    expect(new Set(first.slice(0, 100).map((one) => one.addresses[0])).size).toBe(100);
+    expect(first.slice(100).map((one) => one.addresses)).toEqual(first.slice(0, 100).map((one) => one.addresses));
+    expect(first.map((one) => one.existed)).toEqual([...names.map(() => false), ...names.map(() => true)]);
+  });
+
+  test("requests for one attachment are served in their order", async () => {
+    const open = await newDatabase();
+    const { service, store } = await started(open, "10.0.0.0/24");
+    const [added, deleted, readded, deletedAgain] = await Promise.all([
+      service.allocate(request("a")),
+      service.release(attachment("a")),
+      service.allocate(request("a")),
+      service.release(attachment("a")),
+    ]);
+    expect(added).toMatchObject({ existed: false, addresses: ["10.0.0.1"] });
+    expect(deleted.addresses).toEqual(["10.0.0.1"]);
+    expect(readded).toMatchObject({ existed: false, addresses: ["10.0.0.2"] });
+    expect(deletedAgain.addresses).toEqual(["10.0.0.2"]);
+    expect((await store.reopen()).allocations.size).toBe(0);
+  });
+
+  test("an exhausted subnet is refused by name, and an address that rests is used early rather than none", async () => {
+    const open = await newDatabase();
+    const { service, clock } = await started(open, "10.0.0.0/31");
+    await service.allocate(request("a"));
+    await service.allocate(request("b"));
+    await expect(service.allocate(request("c"))).rejects.toMatchObject({
+      code: "IPAM_EXHAUSTED",
+      message: "no IPv4 address is left in 10.0.0.0/31 (2 of 2 in use)",
+    });
+    await service.release(attachment("b"));
+    clock.nowMs += REST - 1;
+    expect(await service.allocate(request("c"))).toEqual({
+      addresses: ["10.0.0.1"],
+      existed: false,
+      restCutShort: true,
+    });
+  });
+
+  test("release records of a subnet that is gone leave the database once rested", async () => {
+    const open = await newDatabase();
+    const first = await started(open, "10.0.0.0/24");
+    await first.service.allocate(request("a"));
+    await first.service.release(attachment("a"));
+    const { store, snapshot } = await open();
+    expect(snapshot.released.size).toBe(1);
+    await IpamService.start(store, snapshot, {
+      subnets: prefixes("10.9.0.0/24"),
+      cooldownMs: REST,
+      bootId: BOOT_ID,
+      now: () => START + REST,
+    });
+    expect((await store.reopen()).released.size).toBe(0);
+  });
+
+  test("a closed service refuses everything", async () => {
+    const open = await newDatabase();
+    const { service } = await started(open, "10.0.0.0/24");
+    await service.close();
+    await expect(service.allocate(request("a"))).rejects.toMatchObject({ code: "IPAM_CLOSED" });
+    await expect(service.release(attachment("a"))).rejects.toMatchObject({ code: "IPAM_CLOSED" });
+    await expect(service.list()).rejects.toMatchObject({ code: "IPAM_CLOSED" });
+  });
+
+  test("any mix of simultaneous requests and restarts agrees with a model that serves one at a time", async () => {
+    const names = fc.constantFrom("a", "b", "c", "d", "e");
+    const operation = fc.record({ kind: fc.constantFrom("allocate", "allocate", "release"), name: names });
+    const rounds = fc.array(fc.array(operation, { maxLength: 8 }), { maxLength: 6 });
+    await fc.assert(
+      fc.asyncProperty(rounds, async (all) => {
+        const open = await newDatabase();
+        const held = new Map<string, string>();
+        for (const round of all) {
+          const { service } = await started(open, "10.0.0.0/30", "fd00::/64");
+          await Promise.all(
+            round.map(async ({ kind, name }) => {
+              if (kind === "release") {
+                const { addresses } = await service.release(attachment(name));
+                expect(addresses.join(" ")).toBe(held.get(name) ?? "");
+                held.delete(name);
+                return;
+              }
+              try {
+                const { addresses, existed } = await service.allocate(request(name));
+                expect(existed).toBe(held.has(name));
+                if (existed) expect(addresses.join(" ")).toBe(held.get(name));
+                held.set(name, addresses.join(" "));
+              } catch (error) {
+                expect(error).toMatchObject({ code: "IPAM_EXHAUSTED" });
+              }
+            }),
+          );
+          const listed = (await service.list()).allocations;
+          expect(new Map(listed.map((one) => [one.attachment.containerId, one.addresses.join(" ")]))).toEqual(held);
+          expect(new Set([...held.values()].flatMap((text) => text.split(" "))).size).toBe(2 * held.size);
+        }
+      }),
+      { numRuns: newDatabase === memory ? 200 : 12 },
+    );
+  }, 30_000);
+});
+
+/** A service whose writes wait until the test lets them go. */
+function held(disk = new MemoryDisk(), ...subnets: string[]) {
+  const waiting: (() => void)[] = [];
+  const store = new MemoryStore(disk, () => new Promise((go) => waiting.push(go)));
+  const service = new IpamService(store, disk.snapshot(), {
+    subnets: prefixes(...(subnets.length > 0 ? subnets : ["10.0.0.0/24"])),
+    cooldownMs: REST,
+    bootId: BOOT_ID,
+    now: () => START,
+  });
+  return { disk, store, service, waiting };
+}
+
+/** Everything that can go on without a write has gone on. */
+async function quiet() {
+  await new Promise((turn) => setImmediate(turn));
+}
+
+function outcomeOf<T>(promise: Promise<T>) {
+  const outcome: { value?: T; error?: unknown } = {};
+  promise.then(
+    (value) => {
+      outcome.value = value;
+    },
+    (error: unknown) => {
+      outcome.error = error;
+    },
+  );
+  return outcome;
+}
+
+test("neither the first request nor its retry nor the list speaks of an address before it is durable", async () => {
+  const { service, waiting } = held();
+  const first = outcomeOf(service.allocate(request("a")));
+  const retry = outcomeOf(service.allocate(request("a")));
+  await quiet();
+  expect([first, retry]).toEqual([{}, {}]);
+  expect((await service.list()).allocations).toEqual([]);
+  expect(waiting).toHaveLength(1);
+  waiting.shift()?.();
+  await quiet();
+  expect(first.value).toMatchObject({ addresses: ["10.0.0.1"], existed: false });
+  expect((await service.list()).allocations).toHaveLength(1);
+  waiting.shift()?.();
+  await quiet();
+  expect(retry.value).toMatchObject({ addresses: ["10.0.0.1"], existed: true });
+});
+
+test("an address whose release is not durable yet is still listed", async () => {
+  const { service, waiting } = held();
+  outcomeOf(service.allocate(request("a")));
+  waiting.shift()?.();
+  await quiet();
+  const release = outcomeOf(service.release(attachment("a")));
+  await quiet();
+  expect((await service.list()).allocations).toHaveLength(1);
+  expect(release).toEqual({});
+  waiting.shift()?.();
+  await quiet();
+  expect((await service.list()).allocations).toEqual([]);
+});
+
+test("writers in flight share a synced write", async () => {
+  const { service, waiting, disk } = held();
+  const all = Array.from({ length: 32 }, (_, i) => service.allocate(request(`c${i}`)));
+  for (let i = 0; i < 2; i++) {
+    waiting.shift()?.();
+    await quiet();
+  }
+  await Promise.all(all);
+  expect(disk.batches).toBe(2);
+});
+
+test("a failed write hands nothing out, to anybody in line, and the addresses are free again", async () => {
+  const { service, waiting, disk } = held();
+  disk.faults.push("before");
+  const outcomes = ["a", "b", "c"].map((name) => outcomeOf(service.allocate(request(name))));
+  waiting.shift()?.();
+  await quiet();
+  for (const outcome of outcomes) {
+    expect(outcome.error).toMatchObject({ code: "IPAM_STORE", message: "no space left on device" });
+  }
+  expect((await service.list()).subnets).toMatchObject([{ used: 0, cooling: 0 }]);
+  const next = outcomeOf(service.allocate(request("c")));
+  await quiet();
+  waiting.shift()?.();
+  await quiet();
+  expect(next.value).toMatchObject({ addresses: ["10.0.0.1"], existed: false });
+});
+
+test("a write that failed but reached the disk is found there: the retry gets the same address, nobody else does", async () => {
+  const { service, waiting, disk } = held();
+  disk.faults.push("after");
+  const first = outcomeOf(service.allocate(request("a")));
+  waiting.shift()?.();
+  await quiet();
+  expect(first.error).toMatchObject({ code: "IPAM_STORE" });
+  const other = outcomeOf(service.allocate(request("b")));
+  const retry = outcomeOf(service.allocate(request("a")));
+  for (let i = 0; i < 2; i++) {
+    await quiet();
+    waiting.shift()?.();
+  }
+  await quiet();
+  expect(retry.value).toMatchObject({ addresses: ["10.0.0.1"], existed: true });
+  expect(other.value).toMatchObject({ addresses: ["10.0.0.2"], existed: false });
+});
+
+test("a failed release that reached the disk is not taken back by a retried ADD", async () => {
+  const { service, waiting, disk } = held();
+  outcomeOf(service.allocate(request("a")));
+  waiting.shift()?.();
+  await quiet();
+  disk.faults.push("after");
+  const release = outcomeOf(service.release(attachment("a")));
+  await quiet();
+  waiting.shift()?.();
+  await quiet();
+  expect(release.error).toMatchObject({ code: "IPAM_STORE" });
+  const again = outcomeOf(service.allocate(request("a")));
+  await quiet();
+  waiting.shift()?.();
+  await quiet();
+  expect(again.value).toMatchObject({ addresses: ["10.0.0.2"], existed: false });
+  expect([...parseSnapshot(disk.entries).allocations.values()]).toMatchObject([{ addresses: ["10.0.0.2"] }]);
+});
+
+test("while the store cannot be opened again every request fails, and the first one after that succeeds", async () => {
+  const disk = new MemoryDisk();
+  disk.faults.push("before");
+  disk.failingOpens = 2;
+  const store = new MemoryStore(disk);
+  const service = new IpamService(store, disk.snapshot(), { subnets: prefixes("10.0.0.0/24"), bootId: BOOT_ID });
+  await expect(service.allocate(request("a"))).rejects.toMatchObject({ code: "IPAM_STORE" });
+  await expect(service.release(attachment("a"))).rejects.toMatchObject({ message: "the disk is still full" });
+  await expect(service.list()).rejects.toMatchObject({ code: "IPAM_STORE" });
+  expect(await service.allocate(request("a"))).toMatchObject({ addresses: ["10.0.0.1"] });
+});
+
+test("closing waits for requests under way", async () => {
+  const { service, waiting } = held();
+  const under = outcomeOf(service.allocate(request("a")));
+  const closed = outcomeOf(service.close().then(() => "closed"));
+  await quiet();
+  expect(closed).toEqual({});
+  waiting.shift()?.();
+  await quiet();
+  expect(under.value).toMatchObject({ addresses: ["10.0.0.1"] });
+  expect(closed.value).toBe("closed");
+});
+
+/**
+ * The invariants, under any interleaving of requests with writes, write errors of both kinds, and crashes. What a test
+ * can know of an attachment is what it was told last; "unsure" is one whose latest request failed or was never answered.
+ */
+test("no interleaving of requests, failing writes and crashes gives an address twice or forgets one that was told", async () => {
+  const names = fc.constantFrom("a", "b", "c", "d");
+  const step = fc.oneof(
+    { weight: 5, arbitrary: fc.record({ kind: fc.constant("allocate" as const), name: names }) },
+    { weight: 4, arbitrary: fc.record({ kind: fc.constant("release" as const), name: names }) },
+    { weight: 6, arbitrary: fc.record({ kind: fc.constant("write" as const) }) },
+    {
+      weight: 1,
+      arbitrary: fc.record({
+        kind: fc.constant("fault" as const),
+        how: fc.constantFrom("before" as const, "after" as const),
+      }),
+    },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant("crash" as const) }) },
+  );
+  await fc.assert(
+    fc.asyncProperty(
+      fc.constantFrom("10.0.0.0/30", "10.0.0.0/29"),
+      fc.array(step, { maxLength: 60 }),
+      async (cidr, steps) => {
+        const disk = new MemoryDisk();
+        let life = held(disk, cidr);
+        const told = new Map<string, string>();
+        const pending = new Map<string, number>();
+        const unsure = new Set<string>();
+
+        const onDisk = () =>
+          new Map([...disk.snapshot().allocations].map(([key, record]) => [key, record.addresses.join(" ")]));
+        /** Runs one request and keeps the books about it, unless its service dies first. */
+        const ask = (name: string, work: (service: IpamService) => Promise<string | undefined>) => {
+          const mine = life;
+          const key = attachmentKey(attachment(name));
+          pending.set(key, (pending.get(key) ?? 0) + 1);
+          work(mine.service).then(
+            (addresses) => {
+              expect(mine).toBe(life);
+              pending.set(key, (pending.get(key) ?? 0) - 1);
+              // Durable before spoken.
+              expect(onDisk().get(key)).toBe(addresses);
+              unsure.delete(key);
+              if (addresses === undefined) told.delete(key);
+              else told.set(key, addresses);
+            },
+            (error: { code: string }) => {
+              pending.set(key, (pending.get(key) ?? 0) - 1);
+              expect(["IPAM_STORE", "IPAM_EXHAUSTED"]).toContain(error.code);
+              if (error.code === "IPAM_STORE") unsure.add(key);
+            },
+          );
+        };
+        for (const one of steps) {
+          if (one.kind === "allocate") {
+            ask(one.name, async (service) => {
+              const key = attachmentKey(attachment(one.name));
+              const { addresses, existed } = await service.allocate(request(one.name));
+              // What was told is told again, unless something happened in between whose outcome nobody knows.
+              if (!unsure.has(key)) expect(existed ? addresses.join(" ") : undefined).toBe(told.get(key));
+              return addresses.join(" ");
+            });
+          }
+          if (one.kind === "release") {
+            ask(one.name, async (service) => {
+              await service.release(attachment(one.name));
+              return undefined;
+            });
+          }
+          if (one.kind === "write") life.waiting.shift()?.();
+          if (one.kind === "fault") disk.faults.push(one.how);
+          if (one.kind === "crash") {
+            life.store.crash();
+            for (const [key, count] of pending) if (count > 0) unsure.add(key);
+            pending.clear();
+            life = held(disk, cidr);
+          }
+          await quiet();
+          // Throws if an address has two holders.
+          const now = onDisk();
+          for (const [key, addresses] of told) {
+            if (!unsure.has(key) && (pending.get(key) ?? 0) === 0) expect(now.get(key)).toBe(addresses);
+          }
+        }
+      },
+    ),
+    { numRuns: 300 },
+  );
+}, 30_000);
