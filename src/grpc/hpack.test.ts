@@ -105,6 +105,28 @@ describe("a malformed block is an error", () => {
   });
 });
 
+describe("the Huffman codes of characters that no real server sends are those of RFC 7541, appendix B", () => {
+  test.each([
+    [0x00, 0x1ff8, 13],
+    [0x01, 0x7fffd8, 23],
+    [0x02, 0xfffffe2, 28],
+    [0x08, 0xfffffe8, 28],
+    [0x09, 0xffffea, 24],
+    [0x0a, 0x3ffffffc, 30],
+    [0x0b, 0xfffffe9, 28],
+    [0x0d, 0x3ffffffd, 30],
+    [0x0e, 0xfffffeb, 28],
+    [0x16, 0x3ffffffe, 30],
+    [0x1f, 0xffffffb, 28],
+    [0x7f, 0xffffffc, 28],
+  ])("%i", (symbol, code, length) => {
+    const bits = code.toString(2).padStart(length, "0");
+    const octets = bits.padEnd(Math.ceil(length / 8) * 8, "1").match(/.{8}/g) ?? [];
+    const block = Uint8Array.of(0, 1, 0x61, 0x80 | octets.length, ...octets.map((octet) => Number.parseInt(octet, 2)));
+    expect(decodeHeaderBlock(block)).toEqual([["a", String.fromCharCode(symbol)]]);
+  });
+});
+
 test("headers beyond the announced list size are refused, however few bytes they need", () => {
   expect(codeOf(() => decodeHeaderBlock(new Uint8Array(MAX_HEADER_LIST / 32).fill(0x88)))).toBe("HPACK_TOO_LARGE");
   expect(codeOf(() => decodeHeaderBlock(new Uint8Array(MAX_HEADER_LIST + 1)))).toBe("HPACK_TOO_LARGE");
