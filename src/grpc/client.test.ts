@@ -206,6 +206,13 @@ describe("a daemon that is being restarted is called again", () => {
     expect(fake.open.size).toBe(0);
   });
 
+  test("within the allowed wait; a call that it cancelled is then one that it was not available for", () => {
+    const cancel = frame(FRAME_RST_STREAM, 0, 1, Uint8Array.of(0, 0, 0, 8));
+    const error = errorOf(new FakeSys({ reads: [SETTINGS, cancel] }));
+    expect(error).toMatchObject({ code: "RPC_UNAVAILABLE", status: Status.UNAVAILABLE, retryable: true });
+    expect(error.message).toContain("CANCEL");
+  });
+
   test("even when it worked on the call for longer than the allowed wait", () => {
     const fake = new FakeSys({ reads: [6000, END] }, { reads: [HELLO] });
     expect(call(fake)).toEqual(bytes("hello"));
@@ -229,6 +236,16 @@ describe("a daemon that answers with an error is not called again", () => {
     const error = errorOf(new FakeSys({ reads: [trailersOnly("5", "")] }));
     expect(error.message).toBe("/flatnet.test.v1.TestService/Call failed with NOT_FOUND");
   });
+});
+
+test("something else that listens on the socket is named with the socket, and not asked again", () => {
+  const fake = new FakeSys({ reads: [bytes("HTTP/1.1 400 Bad Request\r\n\r\n")] });
+  const error = errorOf(fake);
+  expect(error).toMatchObject({ code: "RPC_INTERNAL", status: Status.INTERNAL, retryable: false });
+  expect(error.message).toBe(
+    "the daemon at /run/flatnet/flatnetd.sock: malformed reply: the peer does not speak HTTP/2",
+  );
+  expect(fake.connections).toBe(1);
 });
 
 test("an error that the server sent before it hung up on the request is read", () => {

@@ -28,7 +28,8 @@ export interface UnaryOptions {
  * A call without a response. `code` is "RPC_" and the name of the gRPC status, or one of three that no server says:
  * RPC_NO_DAEMON, nobody listens on the socket (status UNAVAILABLE); RPC_SOCKET, the socket cannot be used at all, for want
  * of permission for instance (UNKNOWN); RPC_REQUEST, what we were asked to send cannot be sent (INVALID_ARGUMENT).
- * `cause` is the system call that failed, if one did. The message names the socket when the fault is not the request's.
+ * `cause` is the system call that failed, if one did. The message names the socket, unless it is the server's own words or
+ * the fault is the request's.
  */
 export class RpcError extends Error {
   override readonly name = "RpcError";
@@ -170,8 +171,10 @@ function converse(sys: Sys, fd: Fd, call: UnaryCall, options: UnaryOptions, dead
 
 function outcome(result: UnaryResult, options: UnaryOptions, cause: unknown): Attempt {
   if (result.response !== undefined) return { response: result.response };
-  const { code, transport } = result;
-  const where = transport ? `the daemon at ${options.socketPath}: ` : "";
+  const { transport } = result;
+  // However the connection failed, what it means is that the daemon was not available.
+  const code = transport ? Status.UNAVAILABLE : result.code;
+  const where = result.answered ? "" : `the daemon at ${options.socketPath}: `;
   const message = result.message === "" ? `${options.path} failed with ${statusName(code)}` : result.message;
   return {
     // UNAVAILABLE as a status is what the daemon says while it starts or stops.

@@ -97,7 +97,7 @@ describe("against a grpc-js server", () => {
       (socketPath) =>
         drive(socketPath, { message: bytes("ping"), timeoutMs: 600_000, metadata: [["traceparent", "00-ab-cd-01"]] }),
     );
-    expect(result).toEqual({ code: 0, message: "", response: bytes("pong"), transport: false });
+    expect(result).toEqual({ code: 0, message: "", response: bytes("pong"), transport: false, answered: true });
     expect(seen).toMatchObject({ message: "ping", trace: ["00-ab-cd-01"] });
     expect(seen?.deadlineInMs).toBeGreaterThan(0);
     expect(seen?.deadlineInMs).toBeLessThanOrEqual(600_000);
@@ -108,7 +108,7 @@ describe("against a grpc-js server", () => {
       (call, reply) => reply(null, call.request),
       (socketPath) => drive(socketPath),
     );
-    expect(result).toEqual({ code: 0, message: "", response: new Uint8Array(0), transport: false });
+    expect(result).toEqual({ code: 0, message: "", response: new Uint8Array(0), transport: false, answered: true });
   });
 
   test.each(Array.from({ length: 16 }, (_, i) => [i + 1, statusName(i + 1)]))(
@@ -119,7 +119,7 @@ describe("against a grpc-js server", () => {
         (_call, reply) => reply({ code: code as number, details }),
         (socketPath) => drive(socketPath),
       );
-      expect(result).toEqual({ code, message: details, transport: false });
+      expect(result).toEqual({ code, message: details, transport: false, answered: true });
     },
   );
 
@@ -129,7 +129,7 @@ describe("against a grpc-js server", () => {
       (_call, reply) => reply({ code: Status.FAILED_PRECONDITION, details }),
       (socketPath) => drive(socketPath),
     );
-    expect(result).toEqual({ code: Status.FAILED_PRECONDITION, message: details, transport: false });
+    expect(result).toEqual({ code: Status.FAILED_PRECONDITION, message: details, transport: false, answered: true });
   });
 
   test("an error sent behind the response headers, so not trailers-only, arrives", async () => {
@@ -140,7 +140,7 @@ describe("against a grpc-js server", () => {
       },
       (socketPath) => drive(socketPath),
     );
-    expect(result).toEqual({ code: Status.ABORTED, message: "changed my mind", transport: false });
+    expect(result).toEqual({ code: Status.ABORTED, message: "changed my mind", transport: false, answered: true });
   });
 
   test("a method that the server does not have is UNIMPLEMENTED", async () => {
@@ -170,6 +170,7 @@ describe("against a grpc-js server", () => {
       code: Status.RESOURCE_EXHAUSTED,
       message: "the response has 1001 bytes, more than the 1000 allowed",
       transport: false,
+      answered: false,
     });
   });
 
@@ -206,7 +207,7 @@ describe("against a grpc-js server", () => {
         return drive(socketPath);
       },
     );
-    expect(result).toEqual({ code: 0, message: "", response: bytes("last words"), transport: false });
+    expect(result).toEqual({ code: 0, message: "", response: bytes("last words"), transport: false, answered: true });
   });
 
   test("the server's bytes, cut anywhere, give the same result", async () => {
@@ -269,7 +270,7 @@ describe("against a node:http2 server", () => {
       stream.end();
     });
     const { result } = await withRawServer((path) => drive(path), server as unknown as net.Server);
-    expect(result).toEqual({ code: 0, message: "", response: bytes("padded"), transport: false });
+    expect(result).toEqual({ code: 0, message: "", response: bytes("padded"), transport: false, answered: true });
   });
 
   test("a request beyond the server's windows and frame size arrives whole", async () => {
@@ -294,7 +295,7 @@ describe("against a node:http2 server", () => {
       for (let i = 0; i < 30; i++) many[`x-${i}`] = "\x7e\x5c".repeat(500);
       stream.respond({ ...grpcHeaders, ...many, "grpc-status": "5", "grpc-message": "long" }, { endStream: true });
     });
-    expect(result).toEqual({ code: 5, message: "long", transport: false });
+    expect(result).toEqual({ code: 5, message: "long", transport: false, answered: true });
   });
 
   test.each([
@@ -322,7 +323,12 @@ describe("against a node:http2 server", () => {
     [503, Status.UNAVAILABLE],
     [504, Status.UNAVAILABLE],
   ])("HTTP status %i without grpc-status is status %i, with a body or without", async (status, code) => {
-    const expected = { code, message: `the server replied with HTTP status ${status}`, transport: false };
+    const expected = {
+      code,
+      message: `the server replied with HTTP status ${status}`,
+      transport: false,
+      answered: false,
+    };
     expect(await respondWith((stream) => stream.respond({ ":status": status }, { endStream: true }))).toEqual(expected);
     const withBody = await respondWith((stream) => {
       stream.respond({ ":status": status, "content-type": "text/html" });
@@ -335,7 +341,7 @@ describe("against a node:http2 server", () => {
     const result = await respondWith((stream) => {
       stream.respond({ ":status": 503, "grpc-status": "5", "grpc-message": "not here" }, { endStream: true });
     });
-    expect(result).toEqual({ code: 5, message: "not here", transport: false });
+    expect(result).toEqual({ code: 5, message: "not here", transport: false, answered: true });
   });
 
   test("a session destroyed half-way is a failure of the transport", async () => {
@@ -371,6 +377,7 @@ describe("against a peer that is not HTTP/2", () => {
       code: Status.UNAVAILABLE,
       message: "the server closed the connection before it replied",
       transport: true,
+      answered: false,
     });
   });
 
@@ -379,6 +386,7 @@ describe("against a peer that is not HTTP/2", () => {
       code: Status.INTERNAL,
       message: "malformed reply: the peer does not speak HTTP/2",
       transport: false,
+      answered: false,
     });
   });
 });
@@ -663,6 +671,7 @@ describe("GOAWAY", () => {
       code: Status.UNAVAILABLE,
       message: 'the server is shutting down and did not take the call (GOAWAY ENHANCE_YOUR_CALM "too?many")',
       transport: true,
+      answered: false,
     });
   });
 
@@ -678,6 +687,7 @@ describe("GOAWAY", () => {
       code: Status.UNAVAILABLE,
       message: "the server closed the connection before it replied (GOAWAY NO_ERROR)",
       transport: true,
+      answered: false,
     });
   });
 });

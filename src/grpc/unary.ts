@@ -69,6 +69,8 @@ export interface UnaryResult {
    * may not have done what was asked.
    */
   readonly transport: boolean;
+  /** True when status and message are the server's own words, and not what this client made of its bytes. */
+  readonly answered: boolean;
 }
 
 /** The call's stream; a client's first. */
@@ -401,7 +403,7 @@ export class UnaryCall {
       return;
     }
     if (status !== Status.OK) {
-      this.fail(status, message);
+      this.result = { code: status, message, transport: false, answered: true };
       return;
     }
     if (this.response === undefined) {
@@ -413,7 +415,7 @@ export class UnaryCall {
       this.fail(Status.INTERNAL, "the server replied OK with a message cut short");
       return;
     }
-    this.result = { code: Status.OK, message: "", response: this.response, transport: false };
+    this.result = { code: Status.OK, message: "", response: this.response, transport: false, answered: true };
   }
 
   private onReset(errorCode: number): void {
@@ -436,7 +438,7 @@ export class UnaryCall {
   }
 
   private fail(code: number, message: string, transport = false): void {
-    this.result ??= { code, message, transport };
+    this.result ??= { code, message, transport, answered: false };
   }
 
   private takeOut(): Uint8Array {
