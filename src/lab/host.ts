@@ -10,7 +10,7 @@ import { inParallel } from "./concurrency.ts";
 import { messageOf } from "./errors.ts";
 import { MAX_LINE, type Reply, type Request, type RunResult } from "./host-protocol.ts";
 import { LineSplitter } from "./lines.ts";
-import { answerProbes, ownAddresses, probe } from "./probe.ts";
+import { answerProbes, listOwnAddresses, probe } from "./probe.ts";
 
 /** Probes of one host under way at once. */
 const PROBES_AT_ONCE = 16;
@@ -32,14 +32,14 @@ export async function runLabHost(name: string, stdin: Readable, stdout: Writable
   const serve = async (id: number, request: Request) => {
     try {
       if (request.op === "listen") {
-        const own = ownAddresses();
+        const own = await listOwnAddresses();
         closers.push(await answerProbes(name, request.port, request.families as Family[], own));
         say({ id, done: { own: own.map(({ address }) => address) } });
       } else if (request.op === "probe") {
         await inParallel(request.targets, PROBES_AT_ONCE, async (target, index) => {
           say({ id, probed: { index, result: await probe(target, request.timeoutMs) } });
         });
-        say({ id, done: { own: ownAddresses().map(({ address }) => address) } });
+        say({ id, done: { own: (await listOwnAddresses()).map(({ address }) => address) } });
       } else if (request.op === "run") {
         say({ id, done: { run: await run(request) } });
       } else {

@@ -4,9 +4,9 @@
 // address it came, and at which it arrived.
 import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { connect, createServer, type Server } from "node:net";
-import { type NetworkInterfaceInfo, networkInterfaces } from "node:os";
 import { type Family, formatAddress, parseAddress } from "../net/address.ts";
 import type { Protocol } from "./cells.ts";
+import { ip } from "./ip.ts";
 
 /** Longest answer in bytes; a datagram of this size passes every MTU that IPv6 allows (1280). */
 const MAX_ANSWER = 1024;
@@ -35,15 +35,30 @@ interface Answer {
   readonly reachedAt: string;
 }
 
-/** The addresses that others could use, each once: of all interfaces that are up, without loopback and link-local ones. */
-export function ownAddresses(
-  interfaces: NodeJS.Dict<NetworkInterfaceInfo[]> = networkInterfaces(),
-): { address: string; family: Family }[] {
+export interface OwnAddress {
+  readonly address: string;
+  readonly family: Family;
+}
+
+/** The addresses of this network namespace that others could use. */
+export async function listOwnAddresses(): Promise<OwnAddress[]> {
+  // Not os.networkInterfaces(): it leaves a link out until it is IFF_RUNNING, which the kernel says up to a second late.
+  return ownAddresses(JSON.parse(await ip(["-j", "address", "show", "up"])) as IpLink[]);
+}
+
+/** A link in the output of `ip -j address`; iproute2 prints empty objects for links that it left out. */
+export interface IpLink {
+  readonly flags?: readonly string[];
+  readonly addr_info?: readonly { readonly local?: string; readonly family?: string; readonly scope?: string }[];
+}
+
+/** Each address once, without those of loopback and of the link only. */
+export function ownAddresses(links: readonly IpLink[]): OwnAddress[] {
   const own = new Map<string, Family>();
-  for (const infos of Object.values(interfaces)) {
-    for (const info of infos ?? []) {
-      if (info.internal || (info.family === "IPv6" && /^fe[89ab]/i.test(info.address))) continue;
-      own.set(canonical(info.address), info.family === "IPv4" ? 4 : 6);
+  for (const link of links) {
+    if (link.flags?.includes("LOOPBACK")) continue;
+    for (const { local, family, scope } of link.addr_info ?? []) {
+      if (local !== undefined && scope !== "link") own.set(canonical(local), family === "inet" ? 4 : 6);
     }
   }
   return [...own].map(([address, family]) => ({ address, family }));
@@ -63,7 +78,7 @@ export async function answerProbes(
   receiver: string,
   port: number,
   families: readonly Family[],
-  own: readonly { address: string; family: Family }[],
+  own: readonly OwnAddress[],
 ): Promise<() => void> {
   const open: (Server | UdpSocket)[] = [];
   const close = () => {
