@@ -54,8 +54,9 @@ function parseV4(text: string): Uint8Array | undefined {
 function parseV6(text: string): Uint8Array | undefined {
   const halves = text.split("::");
   if (halves.length > 2) return undefined;
-  const head = groups(halves[0] as string);
-  const tail = halves.length === 2 ? groups(halves[1] as string) : [];
+  // Only the last 32 bits can be a dotted quad: "1.2.3.4::" is no address.
+  const head = groups(halves[0] as string, halves.length === 1);
+  const tail = halves.length === 2 ? groups(halves[1] as string, true) : [];
   if (head === undefined || tail === undefined) return undefined;
   const missing = 8 - head.length - tail.length;
   // "::" stands for one group or more (RFC 5952 section 4.2.2 forbids writing it for one, not reading it).
@@ -69,14 +70,14 @@ function parseV6(text: string): Uint8Array | undefined {
   return bytes;
 }
 
-/** The 16-bit groups of one side of "::", the last possibly a dotted quad. */
-function groups(text: string): number[] | undefined {
+/** The 16-bit groups of one side of "::", the last possibly a dotted quad where the text ends the address. */
+function groups(text: string, atEnd: boolean): number[] | undefined {
   if (text === "") return [];
   const parts = text.split(":");
   const out: number[] = [];
   for (let i = 0; i < parts.length; i++) {
     const part = parts[i] as string;
-    if (i === parts.length - 1 && part.includes(".")) {
+    if (atEnd && i === parts.length - 1 && part.includes(".")) {
       const quad = parseV4(part);
       if (quad === undefined) return undefined;
       out.push(((quad[0] as number) << 8) | (quad[1] as number), ((quad[2] as number) << 8) | (quad[3] as number));
