@@ -35,7 +35,8 @@ export function parsePrefix(text: string): Prefix {
   const slash = text.indexOf("/");
   const invalid = (cause?: unknown) =>
     new PrefixError("PREFIX_INVALID", text, `${JSON.stringify(text)} is not a subnet like 10.244.1.0/24`, cause);
-  if (slash < 0 || text.includes("%") || !/^\/\d{1,3}$/.test(text.slice(slash))) throw invalid();
+  // Like an octet, a length has no leading zero: to some readers it would be octal.
+  if (slash < 0 || text.includes("%") || !/^\/(0|[1-9]\d{0,2})$/.test(text.slice(slash))) throw invalid();
   let address: Address4 | Address6;
   try {
     parseAddress(text.slice(0, slash));
