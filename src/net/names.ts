@@ -59,7 +59,14 @@ export function hostLinkName(attachment: Attachment, sha256: (text: string) => U
   return name;
 }
 
-/** `ifalias` of a host end, for people reading `ip link`: "flatnet:<namespace>/<pod>", or the container outside Kubernetes. */
+/** Longest alias of a link in bytes (IFALIASZ - 1 of include/uapi/linux/if.h); the kernel refuses a longer one. */
+const ALIAS_MAX = 255;
+
+/**
+ * `ifalias` of a host end, for people reading `ip link`: "flatnet:<namespace>/<pod>", or the container outside Kubernetes.
+ * Cut to what a link can have: a namespace and a pod name of full length are longer.
+ */
 export function linkAlias(pod: { namespace: string; name: string } | undefined, containerId: string): string {
-  return pod === undefined ? `flatnet:${containerId}` : `flatnet:${pod.namespace}/${pod.name}`;
+  const alias = pod === undefined ? `flatnet:${containerId}` : `flatnet:${pod.namespace}/${pod.name}`;
+  return alias.slice(0, new TextEncoder().encodeInto(alias, new Uint8Array(ALIAS_MAX)).read);
 }
