@@ -6,7 +6,7 @@
 // there is to mend.
 
 import { generatedProblems } from "./check/generated.ts";
-import { importProblems } from "./check/imports.ts";
+import { importProblems, readSources } from "./check/imports.ts";
 import { explain, run, say } from "./repo.ts";
 
 /** A check's name and what it finds wrong: text for people, empty when all is well. */
@@ -18,7 +18,7 @@ const CHECKS: readonly Check[] = [
   ["format and lint", () => program("biome", ["check", "--error-on-warnings", "--colors=off", "."])],
   ["proto lint", () => program("buf", ["lint"])],
   ["generated code", async () => (await generatedProblems()).join("\n")],
-  ["import direction", async () => importProblems().join("\n")],
+  ["import direction", async () => importProblems(readSources()).join("\n")],
 ];
 
 async function program(file: string, args: readonly string[]): Promise<string> {

@@ -10,27 +10,10 @@ import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { buildAll } from "./build.ts";
 import { checkAll } from "./check.ts";
+import { type Counts, countsLine, countsOf, failures, selectsOnlyUnit } from "./counts.ts";
 import { ensureDebian, TEST_NEEDS } from "./debian.ts";
 import { hostArch } from "./pack/runtimes.ts";
 import { explain, ROOT, StepError, say, toolEnv } from "./repo.ts";
-
-interface Counts {
-  readonly passed: number;
-  readonly failed: number;
-  readonly skipped: number;
-}
-
-/** What we read of the report of vitest's JSON reporter. */
-interface Report {
-  readonly numPassedTests: number;
-  readonly numFailedTests: number;
-  readonly numPendingTests: number;
-  readonly numTodoTests: number;
-  readonly testResults: readonly {
-    readonly status: string;
-    readonly assertionResults: readonly { readonly status: string }[];
-  }[];
-}
 
 /** Set when somebody stopped vitest: what it reports then is not the whole. */
 let interrupted = false;
@@ -46,15 +29,6 @@ async function main(args: readonly string[]): Promise<Counts> {
   if (!onlyUnit && !(await step("build", () => buildAll(hostArch(), false, say)))) return failures(checked ? 1 : 2);
   const counts = await runVitest(args);
   return checked ? counts : { ...counts, failed: counts.failed + 1 };
-}
-
-/** Says whether the arguments choose the unit project and no other. */
-function selectsOnlyUnit(args: readonly string[]): boolean {
-  const projects = args.flatMap((arg, at) => {
-    if (arg.startsWith("--project=")) return [arg.slice("--project=".length)];
-    return arg === "--project" ? [args[at + 1] ?? ""] : [];
-  });
-  return projects.length > 0 && projects.every((project) => project === "unit");
 }
 
 async function step(name: string, work: () => Promise<void>): Promise<boolean> {
@@ -74,9 +48,7 @@ async function runVitest(args: readonly string[]): Promise<Counts> {
     const clean = await vitest(["run", "--reporter=default", "--reporter=json", `--outputFile.json=${file}`, ...args]);
     const text = await readFile(file, "utf8").catch(() => null);
     if (text === null) say("FAILED vitest ended without a report");
-    const counts = text === null ? failures(1) : countsOf(JSON.parse(text));
-    // An error outside of any test, a worker that died, a filter that matches no file.
-    return clean || counts.failed > 0 ? counts : { ...counts, failed: 1 };
+    return text === null ? failures(1) : countsOf(JSON.parse(text), clean);
   } finally {
     await rm(file, { force: true });
   }
@@ -102,26 +74,9 @@ function vitest(args: readonly string[]): Promise<boolean> {
   });
 }
 
-function countsOf(report: Report): Counts {
-  // A file that fails before its first test, as when an import is missing, has no failed test to count.
-  const broken = report.testResults.filter(
-    ({ status, assertionResults }) =>
-      status === "failed" && !assertionResults.some((assertion) => assertion.status === "failed"),
-  ).length;
-  return {
-    passed: report.numPassedTests,
-    failed: report.numFailedTests + broken,
-    skipped: report.numPendingTests + report.numTodoTests,
-  };
-}
-
-function failures(failed: number): Counts {
-  return { passed: 0, failed, skipped: 0 };
-}
-
-const { passed, failed, skipped } = await main(process.argv.slice(2)).catch((error: unknown) => {
+const counts = await main(process.argv.slice(2)).catch((error: unknown) => {
   say(explain(error));
   return failures(1);
 });
-say(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`);
-process.exitCode = failed > 0 ? 1 : 0;
+say(countsLine(counts));
+process.exitCode = counts.failed > 0 ? 1 : 0;

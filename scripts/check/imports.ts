@@ -48,14 +48,21 @@ interface Import {
   readonly target: string | null;
 }
 
-/** Every violation in src, as one line that begins with file:line. */
-export function importProblems(): string[] {
+/** Path from the root and text of every file that the rules are for. */
+export function readSources(): Map<string, string> {
   const files = globSync("src/**/*.ts", { cwd: ROOT }).sort();
-  const imports = new Map(files.map((file) => [file, importsOf(file)]));
+  return new Map(files.map((file) => [file, readFileSync(join(ROOT, file), "utf8")]));
+}
+
+/** Every violation in the sources, as one line that begins with file:line. */
+export function importProblems(sources: ReadonlyMap<string, string>): string[] {
+  const imports = new Map([...sources].map(([file, text]) => [file, importsOf(file, text)]));
   const problems: string[] = [];
-  for (const [file, found] of imports) {
-    for (const at of found) problems.push(...judge(file, at).map((why) => `${file}:${at.line} ${why}`));
-    problems.push(...environmentReads(file));
+  for (const [file, text] of sources) {
+    for (const at of imports.get(file) ?? []) {
+      problems.push(...judge(file, at).map((why) => `${file}:${at.line} ${why}`));
+    }
+    problems.push(...environmentReads(file, text));
   }
   return [...problems, ...cycles(imports)];
 }
@@ -81,10 +88,9 @@ function judgePackage(file: string, folder: string, specifier: string): string[]
 }
 
 /** Biome's noProcessEnv does not see argv, nor names imported from node:process. */
-function environmentReads(file: string): string[] {
+function environmentReads(file: string, source: string): string[] {
   if (file.startsWith("src/bin/") || isTest(file)) return [];
-  const lines = readFileSync(join(ROOT, file), "utf8").split("\n");
-  return lines.flatMap((text, at) => {
+  return source.split("\n").flatMap((text, at) => {
     const found = /\b(?:process|Bun)\.(?:env|argv)\b|from "(?:node:)?process"/.exec(
       text.replace(/\/\/.*|^\s*\/?\*.*/, ""),
     );
@@ -111,8 +117,7 @@ function cycles(imports: ReadonlyMap<string, readonly Import[]>): string[] {
 }
 
 /** Static imports and re-exports at the start of a line, as Biome formats them, and import() of a literal. */
-function importsOf(file: string): Import[] {
-  const text = readFileSync(join(ROOT, file), "utf8");
+function importsOf(file: string, text: string): Import[] {
   const pattern = /^(?:import|export)\s(?:[^"'`;]*?\sfrom\s)?"([^"]+)"|\b(?:import|require)\("([^"]+)"\)/gm;
   return [...text.matchAll(pattern)].map((match) => {
     const specifier = (match[1] ?? match[2]) as string;
