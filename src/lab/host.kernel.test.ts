@@ -6,23 +6,16 @@ import { Cleanup, run, startDaemon, waitFor } from "../../test/helpers/daemon.ts
 import { canUseKernel, createNetns, joinByCable, type Netns } from "../../test/helpers/netns.ts";
 import { LabHost } from "./host-client.ts";
 import type { Probed, Target } from "./probe.ts";
+import { SELF_COMMAND } from "./testing/self-command.ts";
 
 const PORT = 10070;
-/** A lab host without the executable that has it as a command. */
-const SELF = [
-  process.execPath,
-  "--input-type=module",
-  "-e",
-  `import { runLabHost } from ${JSON.stringify(new URL("./host.ts", import.meta.url).href)};
-   process.exit(await runLabHost(process.argv[2], process.stdin, process.stdout));`,
-];
 
 const cleanup = new Cleanup();
 let a: Netns;
 let b: Netns;
 
 async function startHost(name: string, netns: Netns): Promise<LabHost> {
-  const host = await LabHost.start(name, netns.name, SELF, new AbortController().signal);
+  const host = await LabHost.start(name, netns.name, SELF_COMMAND, new AbortController().signal);
   cleanup.add(() => host.stop());
   return host;
 }
