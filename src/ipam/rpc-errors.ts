@@ -13,7 +13,10 @@ const STATUS: Record<IpamErrorCode, status> = {
   IPAM_SOCKET: status.INTERNAL,
 };
 
-/** Longest message in characters; a status travels in the trailers, whose size peers bound. */
+/**
+ * Longest message in characters; a status travels in the trailers, whose size peers bound. (Cut text must be made well
+ * formed: grpc-js percent-encodes it, and half a surrogate pair makes that throw.)
+ */
 const MESSAGE_LIMIT = 1000;
 
 export interface RpcStatus {
@@ -26,5 +29,5 @@ export function toStatus(error: unknown): RpcStatus {
   if (!(error instanceof IpamError)) {
     return { code: status.INTERNAL, details: "the daemon failed; its log says more" };
   }
-  return { code: STATUS[error.code], details: error.message.slice(0, MESSAGE_LIMIT) };
+  return { code: STATUS[error.code], details: error.message.slice(0, MESSAGE_LIMIT).toWellFormed() };
 }

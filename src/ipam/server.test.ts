@@ -256,7 +256,7 @@ test("closing does not wait for ever for a call that never ends", async () => {
   expect(log.lines).toMatchObject([{ level: "warn" }]);
 });
 
-test("the socket of a dead daemon is replaced", async () => {
+test("the socket of a dead daemon is replaced", { timeout: 30_000 }, async () => {
   const dir = await temporaryDirectory();
   const socketPath = join(dir, "ipam.sock");
   const listen = `require("node:net").createServer().listen(${JSON.stringify(socketPath)}, () => console.log("up"))`;
