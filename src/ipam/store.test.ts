@@ -200,6 +200,14 @@ test("a store can be opened again in place and keeps what it has", async () => {
   expect([...(await store.reopen()).released.keys()]).toEqual(["10.0.0.1", "10.0.0.2"]);
 });
 
+test("closing while it is opened again leaves it closed", async () => {
+  const dir = await temporaryDirectory();
+  const { store } = await Store.open(dir);
+  const reopened = store.reopen();
+  await Promise.all([reopened, store.close()]);
+  await opened(dir);
+});
+
 /** What a crashed process has said: who holds what, and for whom the release was under way. */
 class Account {
   readonly held = new Map<string, string>();

@@ -62,6 +62,7 @@ export class Store implements RecordStore {
   readonly path: string;
   #database: Database;
   #queue: CommitQueue<Write>;
+  #reopening: Promise<Snapshot> | undefined;
   #closed = false;
 
   private constructor(path: string, database: Database) {
@@ -102,6 +103,12 @@ export class Store implements RecordStore {
   /** @throws StoreError; the store stays failed then, and this can be called again */
   async reopen(): Promise<Snapshot> {
     if (this.#closed) throw new StoreError("STORE_CLOSED", this.path, "the database is closed");
+    const reopening = this.#reopen();
+    this.#reopening = reopening;
+    return reopening;
+  }
+
+  async #reopen(): Promise<Snapshot> {
     await this.#queue.idle();
     await this.#database.close();
     const { database, snapshot } = await openDatabase(this.path);
@@ -112,6 +119,8 @@ export class Store implements RecordStore {
 
   async close(): Promise<void> {
     this.#closed = true;
+    // What it opens would be closed by nobody. Whoever asked for it hears of its failure.
+    await this.#reopening?.catch(() => {});
     await this.#queue.idle();
     await this.#database.close();
     openHere.delete(this.path);
