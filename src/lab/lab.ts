@@ -3,6 +3,7 @@
 // `flatnetctl lab`: a cluster of network namespaces with the real plugin and the real daemons, a proof that its network is
 // flat, and nothing left of it afterwards, however it ends.
 import { addedAddresses, pluginFailed, pluginRun } from "./attach.ts";
+import { isSampled } from "./cells.ts";
 import { inParallel } from "./concurrency.ts";
 import { daemonLog, startDaemon } from "./daemon.ts";
 import { COLOURED, drawMatrix, drawTopology, type Palette, PLAIN } from "./drawing.ts";
@@ -254,7 +255,10 @@ async function proveOn(
   palette: Palette,
 ): Promise<Proof> {
   const begun = Date.now();
-  const proof = await prove(topology, hosts, (done, all) => screen.progress(`proving ${done} of ${all} cells`));
+  const proof = await prove(topology, hosts, (done, all) => {
+    // A terminal shows no more than some of them anyway.
+    if (done % 16 === 0) screen.progress(`proving ${done} of ${all} cells`);
+  });
   world.signal.throwIfAborted();
   const { cells, failures } = proof;
   const seconds = `${((Date.now() - begun) / 1000).toFixed(1)} s`;
@@ -326,8 +330,9 @@ function hostOf(hosts: ReadonlyMap<string, LabHost>, name: string): LabHost {
   return host;
 }
 
-function sizeOf(topology: Topology): { nodes: number; pods: number } {
+function sizeOf(topology: Topology): { nodes: number; pods: number; sampled: boolean } {
   return {
+    sampled: isSampled(topology),
     nodes: topology.nodes.length,
     pods: topology.nodes.reduce((sum, node) => sum + node.pods.length, 0),
   };

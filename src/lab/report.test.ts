@@ -36,7 +36,7 @@ test("the report has topology, times, failures and verdict", () => {
   );
   const cells = planCells(topology);
   const failures = cells.slice(0, 1).flatMap((cell) => judgeCell(cell, { kind: "failed", error: "refused" }) ?? []);
-  const verdict = judge({ nodes: 1, pods: 1, cells, failures }, []);
+  const verdict = judge({ nodes: 1, pods: 1, sampled: false, cells, failures }, []);
   const addMs = new Map([["node1-pod1", 12.3456]]);
   expect(toReport({ topology, addMs, cells, failures, left: [], kept: false, verdict })).toEqual({
     version: 1,

@@ -92,7 +92,7 @@ describe("a cell", () => {
 });
 
 describe("the verdict", () => {
-  const proof = { nodes: 2, pods: 4, cells, failures: [] };
+  const proof = { nodes: 2, pods: 4, sampled: false, cells, failures: [] };
   const failing = (from: string, to: string, outcome: Outcome, family?: number) => {
     const failure = judgeCell(cell(from, to, family), outcome);
     if (failure === undefined) throw new Error("the cell holds");
@@ -109,9 +109,13 @@ describe("the verdict", () => {
 
   test("says one of what there is one of", () => {
     const small = planTopology({ name: "lab", nodes: 1, pods: 1, family: "v6" });
-    expect(judge({ nodes: 1, pods: 1, cells: planCells(small), failures: [] }, []).text).toBe(
+    expect(judge({ nodes: 1, pods: 1, sampled: false, cells: planCells(small), failures: [] }, []).text).toBe(
       "FLAT: 1 pod on 1 node, 4 cells over IPv6, TCP and UDP: all reached, no NAT",
     );
+  });
+
+  test("says when not every pair of pods was proven", () => {
+    expect(judge({ ...proof, sampled: true }, []).text).toContain("120 cells (pairs of pods sampled) over IPv4");
   });
 
   test("names requirement, pair, family and protocol of the only failure", () => {

@@ -100,7 +100,14 @@ export function describeCell(cell: Cell): string {
  * entry.
  */
 export function judge(
-  proof: { nodes: number; pods: number; cells: readonly Cell[]; failures: readonly Failure[] },
+  proof: {
+    nodes: number;
+    pods: number;
+    /** Whether pairs of pods were left out. */
+    sampled: boolean;
+    cells: readonly Cell[];
+    failures: readonly Failure[];
+  },
   left: readonly string[],
 ): Verdict {
   const first = firstBroken(proof.failures);
@@ -121,7 +128,8 @@ export function judge(
     flat: true,
     text:
       `FLAT: ${count(proof.pods, "pod")} on ${count(proof.nodes, "node")}, ` +
-      `${count(proof.cells.length, "cell")} over ${families}, TCP and UDP: all reached, no NAT`,
+      `${count(proof.cells.length, "cell")}${proof.sampled ? " (pairs of pods sampled)" : ""} ` +
+      `over ${families}, TCP and UDP: all reached, no NAT`,
   };
 }
 
