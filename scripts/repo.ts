@@ -3,7 +3,7 @@
 // Where things are in this checkout, and how the scripts start other programs: always an argument array, never a shell.
 
 import { type SpawnOptions, spawn } from "node:child_process";
-import { delimiter, join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 
 /** The checkout's root. Every path in the scripts is made from it, so that the caller's directory does not matter. */
 export const ROOT = join(import.meta.dirname, "..");
@@ -11,9 +11,10 @@ export const ROOT = join(import.meta.dirname, "..");
 /** The machines flatnet is built for, in Node's words. */
 export type Arch = "x64" | "arm64";
 
-/** Programs out of node_modules come before those of the system, as in an npm script. */
+/** Programs out of node_modules come before those of the system, the Node that runs this before all. */
 export function toolEnv(extra: Record<string, string> = {}): NodeJS.ProcessEnv {
-  const path = [join(ROOT, "node_modules", ".bin"), process.env["PATH"] ?? ""].join(delimiter);
+  const own = [dirname(process.execPath), join(ROOT, "node_modules", ".bin")];
+  const path = [...own, process.env["PATH"] ?? ""].join(delimiter);
   return { ...process.env, PATH: path, ...extra };
 }
 
