@@ -2,7 +2,7 @@
 //
 // npm test [-- vitest's arguments]
 //
-// What the machine lacks, then the checks, then the programs, then every test. The last line has the counts, alone, and
+// What the machine and node_modules lack, then the checks, then the programs, then every test. The last line has the counts, alone, and
 // it never says "0 failed" when something went wrong that no test could count.
 
 import { spawn } from "node:child_process";
@@ -12,6 +12,7 @@ import { buildAll } from "./build.ts";
 import { checkAll } from "./check.ts";
 import { type Counts, countsLine, countsOf, failures, selectsOnlyUnit } from "./counts.ts";
 import { ensureDebian, TEST_NEEDS } from "./debian.ts";
+import { completeModules } from "./modules.ts";
 import { hostArch } from "./pack/runtimes.ts";
 import { explain, ROOT, StepError, say, toolEnv } from "./repo.ts";
 
@@ -22,6 +23,7 @@ async function main(args: readonly string[]): Promise<Counts> {
   const onlyUnit = selectsOnlyUnit(args);
   // The tests of one kind that need neither a machine set up nor the programs are what one runs all day.
   if (!onlyUnit && !(await step("what the machine lacks", () => ensureDebian(TEST_NEEDS)))) return failures(1);
+  if (!(await step("node_modules", completeModules))) return failures(1);
   const checked = await step("checks", async () => {
     if (!(await checkAll())) throw new StepError("see above");
   });
