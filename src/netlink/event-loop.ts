@@ -193,14 +193,12 @@ export class Netlink {
   }
 
   private receive(datagram: Uint8Array): void {
-    let messages: Message[];
     try {
-      messages = decodeMessages(datagram);
+      for (const message of decodeMessages(datagram)) this.pending.get(message.seq)?.receive(message);
     } catch (error) {
-      this.failAll(error as NetlinkError);
-      return;
+      if (!(error instanceof NetlinkError)) throw error;
+      this.failAll(error);
     }
-    for (const message of messages) this.pending.get(message.seq)?.receive(message);
   }
 
   private failAll(error: NetlinkError): void {

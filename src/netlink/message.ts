@@ -104,9 +104,9 @@ export class Body {
     return this;
   }
 
-  /** struct nlattr and its value. */
+  /** struct nlattr and its value. @throws NetlinkError NETLINK_PROTOCOL when the 16 bits of its length are too few. */
   attr(type: number, value: Uint8Array): this {
-    this.u16(4 + value.length).u16(type);
+    this.u16(attrLength(type, 4 + value.length)).u16(type);
     return this.raw(value).pad();
   }
 
@@ -136,7 +136,7 @@ export class Body {
     const at = this.length;
     this.u16(0).u16(flag ? type | NLA_F_NESTED : type);
     fill(this);
-    this.view.setUint16(at, this.length - at, true);
+    this.view.setUint16(at, attrLength(type, this.length - at), true);
     return this;
   }
 
@@ -148,6 +148,12 @@ export class Body {
   done(): Uint8Array {
     return this.bytes.subarray(0, this.length);
   }
+}
+
+/** nla_len has 16 bits; a longer one would be written as something else, and what follows would be read as attributes. */
+function attrLength(type: number, length: number): number {
+  if (length <= 0xffff) return length;
+  throw new NetlinkError("NETLINK_PROTOCOL", `netlink attribute ${type} has ${length} bytes, over 65535`);
 }
 
 /** The requests one after the other, with sequence numbers counting up from `firstSeq` and an acknowledgement asked of each. */
@@ -194,12 +200,17 @@ export function decodeMessages(datagram: Uint8Array): Message[] {
   return messages;
 }
 
-/** The errno (0 for success) and the kernel's extended text of an NLMSG_ERROR or NLMSG_DONE message. */
+/**
+ * The errno (0 for success) and the kernel's extended text of an NLMSG_ERROR or NLMSG_DONE message.
+ * @throws NetlinkError NETLINK_PROTOCOL when there is no errno in it: no answer is not a good one.
+ */
 export function decodeAck(message: Message): { errno: number; text: string } {
   const { body, flags, type } = message;
-  if (body.length < 4) return { errno: 0, text: "" };
+  if (body.length < 4) {
+    throw new NetlinkError("NETLINK_PROTOCOL", `a netlink acknowledgement of ${body.length} bytes has no errno`);
+  }
   const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
-  const errno = -view.getInt32(0, true);
+  const errno = 0 - view.getInt32(0, true);
   if ((flags & NLM_F_ACK_TLVS) === 0) return { errno, text: "" };
   // struct nlmsgerr is the errno and the request's header, followed by the request itself unless NETLINK_CAP_ACK.
   let at = 4;
