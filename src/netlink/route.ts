@@ -146,14 +146,17 @@ export function decodeRoute(message: Message): Route | undefined {
   // A cache entry, not a route; only the answer to a look-up has this flag as well as our interest.
   const cloned = (view.getUint32(8, true) & RTM_F_CLONED) !== 0;
   const found = attributes(body.subarray(12));
+  const size = family === 4 ? 4 : 16;
+  const destination = found.get(RTA_DST) ?? new Uint8Array(size);
   const gateway = found.get(RTA_GATEWAY);
+  if (destination.length !== size || (gateway !== undefined && gateway.length !== size)) return undefined;
   const oif = attrU32(found.get(RTA_OIF));
   const priority = attrU32(found.get(RTA_PRIORITY));
   const metrics = found.get(RTA_METRICS);
   const mtu = metrics === undefined ? undefined : attrU32(attributes(metrics).get(RTAX_MTU));
   return {
     family,
-    destination: new Uint8Array(found.get(RTA_DST) ?? new Uint8Array(family === 4 ? 4 : 16)),
+    destination: new Uint8Array(destination),
     length: body[1] as number,
     kind,
     protocol: body[5] as number,
