@@ -86,10 +86,9 @@ export class BlockingNetlink {
   }
 
   private receive(requests: readonly Request[], first: number): Uint8Array {
+    let length: number;
     try {
-      const length = this.sys.read(this.fd, this.buffer);
-      // A copy: the answers outlive the next read.
-      return this.buffer.slice(0, length);
+      length = this.sys.read(this.fd, this.buffer);
     } catch (cause) {
       if (cause instanceof SysError && cause.code === "EAGAIN") {
         const what = `no answer from the kernel in ${TIMEOUT_MS} ms to a batch that begins with: ${requests[0]?.what}`;
@@ -97,5 +96,9 @@ export class BlockingNetlink {
       }
       throw new NetlinkError("NETLINK_PROTOCOL", `read the answer to netlink request ${first}`, 0, cause);
     }
+    // Nothing is no answer, and reading on would never end.
+    if (length === 0) throw new NetlinkError("NETLINK_PROTOCOL", `empty answer to netlink request ${first}`);
+    // A copy: the answers outlive the next read.
+    return this.buffer.slice(0, length);
   }
 }
