@@ -8,6 +8,9 @@ import { CNI_CODES, CniError } from "./errors.ts";
 
 const OWN_NETNS = "/proc/self/ns/net";
 
+/** A path may be anything; opening a FIFO would wait for a writer. */
+const O_NONBLOCK = 0o4000;
+
 /**
  * Opens CNI_NETNS and makes sure that it isn't the plugin's own namespace, where the pod's routes would be the node's.
  * The check comes before anything is touched; libcni's own comes after.
@@ -16,7 +19,7 @@ const OWN_NETNS = "/proc/self/ns/net";
 export function openNetns(sys: Sys, path: string, override: boolean): Fd {
   let fd: Fd;
   try {
-    fd = sys.open(path, O_RDONLY);
+    fd = sys.open(path, O_RDONLY | O_NONBLOCK);
   } catch (cause) {
     throw invalidNetns(path, `can't be opened: ${cause instanceof SysError ? cause.code : String(cause)}`, cause);
   }
