@@ -4,7 +4,7 @@ import { applyPodNetwork } from "./apply.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
 import type { PluginConf } from "./conf.ts";
 import { CNI_CODES, CniError, toCniError } from "./errors.ts";
-import { allocate, release } from "./ipam-client.ts";
+import { allocate, podAddresses, release } from "./ipam-client.ts";
 import { openNetns } from "./netns.ts";
 import { planPodNetwork } from "./plan.ts";
 import { resultDocument } from "./result.ts";
@@ -28,8 +28,9 @@ export function add(world: World, args: CmdArgs, conf: PluginConf): Outcome {
     const allocation = allocate(sys, conf, attachment, args.pod, args.netns, hostLinkName(attachment, sha256));
     // An address the attachment had before belongs to an earlier ADD, which may be up and running: only DEL ends that.
     if (!allocation.existed) undo.push("release the address", () => release(sys, conf, attachment, 0));
-    const mtu = conf.mtu === 0 ? allocation.mtu : conf.mtu;
-    const plan = planPodNetwork(attachment, args.pod, allocation.addresses, mtu, sha256);
+    const addresses = podAddresses(allocation.addresses);
+    const mtu = chooseMtu(conf, allocation.mtu, addresses);
+    const plan = planPodNetwork(attachment, args.pod, addresses, mtu, sha256);
     applyPodNetwork(sys, plan, { fd, path: args.netns }, undo);
     return { stdout: resultDocument(plan, args.netns, conf.cniVersion), stderr: "", status: 0 };
   } catch (thrown) {
@@ -42,4 +43,18 @@ export function add(world: World, args: CmdArgs, conf: PluginConf): Outcome {
   } finally {
     sys.close(fd);
   }
+}
+
+/** Least MTU in bytes of each family (RFC 791; RFC 8200, section 5). Below it the kernel takes IPv6 off the link. */
+const LEAST_MTU = { 4: 68, 6: 1280 } as const;
+const MOST_MTU = 65_535;
+
+/** @throws CniError 7 for the configuration's, 999 for the daemon's, when a family of the pod can't have it. */
+function chooseMtu(conf: PluginConf, daemons: number, addresses: readonly Uint8Array[]): number {
+  const mtu = conf.mtu === 0 ? daemons : conf.mtu;
+  const family = addresses.some((address) => address.length === 16) ? 6 : 4;
+  if (mtu >= LEAST_MTU[family] && mtu <= MOST_MTU) return mtu;
+  const problem = `mtu is ${mtu}, and IPv${family} needs ${LEAST_MTU[family]} to ${MOST_MTU}`;
+  if (conf.mtu === 0) throw new CniError(CNI_CODES.internal, "the daemon's answer makes no sense", problem);
+  throw new CniError(CNI_CODES.invalidConfig, "invalid network configuration", problem);
 }
