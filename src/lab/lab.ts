@@ -260,11 +260,11 @@ async function proveOn(
     if (done % 16 === 0) screen.progress(`proving ${done} of ${all} cells`);
   });
   world.signal.throwIfAborted();
-  const { cells, failures } = proof;
+  const { cells, failures, late } = proof;
   const seconds = `${((Date.now() - begun) / 1000).toFixed(1)} s`;
   screen.line(
     failures.length === 0
-      ? `  ${palette.good("✓")} ${count(cells.length, "cell")} proven (${seconds})`
+      ? `  ${palette.good("✓")} ${count(cells.length, "cell")} proven${late > 0 ? `, ${late} at the second try` : ""} (${seconds})`
       : `  ${palette.bad("✗")} ${failures.length} of ${count(cells.length, "cell")} fail (${seconds})`,
   );
   screen.line();

@@ -4,7 +4,7 @@
 // nothing is made or changed in the network of the host.
 import { inParallel } from "./concurrency.ts";
 import { ip } from "./ip.ts";
-import { namespacesOf, type Topology, UNDERLAY_LENGTH } from "./topology.ts";
+import { type LabNode, namespacesOf, type Topology, UNDERLAY_LENGTH } from "./topology.ts";
 
 /** Makes all namespaces, and each node's eth0 on the bridge with its addresses. Not undone on failure: sweep does that. */
 export async function makeNetwork(topology: Topology): Promise<void> {
@@ -25,21 +25,25 @@ export async function makeNetwork(topology: Topology): Promise<void> {
       ]),
     ],
   );
-  await inParallel(topology.nodes, 8, (node) =>
-    ip(
-      ["-n", node.namespace],
-      [
-        "link set lo up",
-        ...node.addresses.map((address) =>
-          address.includes(":")
-            ? `addr add ${address}/${UNDERLAY_LENGTH[6]} dev eth0 nodad`
-            : `addr add ${address}/${UNDERLAY_LENGTH[4]} dev eth0`,
-        ),
-        "link set eth0 up",
-      ],
-    ),
-  );
+  await inParallel(topology.nodes, 8, (node) => ip(["-n", node.namespace], uplinkCommands(node)));
   // A runtime brings a pod's lo up before it asks for eth0.
   const pods = topology.nodes.flatMap((node) => node.pods);
   await inParallel(pods, 8, (pod) => ip(["-n", pod.namespace, "link", "set", "lo", "up"]));
+}
+
+function uplinkCommands(node: LabNode): string[] {
+  const [v4, v6] = [false, true].map((colon) => node.addresses.find((address) => address.includes(":") === colon));
+  const commands = ["link set lo up"];
+  if (v4 !== undefined) commands.push(`addr add ${v4}/${UNDERLAY_LENGTH[4]} dev eth0`);
+  if (v6 !== undefined) {
+    // The kernel asks for the neighbour of a forwarded packet from its link-local address only, and the one it would make
+    // itself is tentative for up to two seconds. A real node's uplink has long had its own when pods come.
+    commands.push(
+      "link set eth0 addrgenmode none",
+      `addr add fe80::${v6.slice(v6.lastIndexOf(":") + 1)}/64 dev eth0 nodad`,
+      `addr add ${v6}/${UNDERLAY_LENGTH[6]} dev eth0 nodad`,
+    );
+  }
+  commands.push("link set eth0 up");
+  return commands;
 }

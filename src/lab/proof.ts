@@ -20,6 +20,8 @@ export interface Proof {
   readonly cells: readonly Cell[];
   /** In the order of the cells. */
   readonly failures: readonly Failure[];
+  /** Cells that were answered only when they were probed a second time. */
+  readonly late: number;
 }
 
 /**
@@ -47,7 +49,8 @@ export async function prove(
   const unanswered = outcomes.flatMap((outcome, index) => (outcome.kind === "failed" ? [index] : []));
   await probeCells(unanswered, cells, outcomes, hosts, () => {});
   const failures = cells.flatMap((cell, index) => judgeCell(cell, outcomes[index] as Outcome) ?? []);
-  return { cells, failures };
+  const late = unanswered.filter((index) => outcomes[index]?.kind === "answered").length;
+  return { cells, failures, late };
 }
 
 /** Fills in the outcomes of the cells with these indexes. */

@@ -35,6 +35,7 @@ export function toReport(lab: {
   addMs: ReadonlyMap<string, number>;
   cells: readonly Cell[];
   failures: readonly Failure[];
+  late: number;
   left: readonly string[];
   kept: boolean;
   verdict: Verdict;
@@ -62,6 +63,7 @@ export function toReport(lab: {
     proof: {
       cells: lab.cells.length,
       failed: lab.failures.length,
+      late: lab.late,
       sampled: isSampled(topology),
       failures: lab.failures.slice(0, MAX_FAILURES_LISTED).map(({ cell, requirement, detail }) => ({
         requirement,

@@ -42,6 +42,17 @@ describe.runIf(canUseKernel())("a lab's network", () => {
     expect(await run(["ip", "-br", "link"])).toBe(before);
   });
 
+  test("has no address that is not usable yet, so that nodes forward at once", async () => {
+    const topology = planTopology({ name: uniqueName(), nodes: 2, pods: 1, family: "dual" });
+    await makeNetwork(topology);
+    for (const { namespace } of topology.nodes) {
+      expect(await run(["ip", "-n", namespace, "address", "show", "tentative"])).toBe("");
+      expect(await run(["ip", "-n", namespace, "-6", "address", "show", "dev", "eth0", "scope", "link"])).toContain(
+        "fe80::",
+      );
+    }
+  });
+
   test("is removed with stubborn processes in it, without any state, and with nothing of another lab", async () => {
     const name = uniqueName();
     const other = `${name}-2`;
