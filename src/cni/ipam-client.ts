@@ -32,7 +32,15 @@ export function allocate(
   netns: string,
   hostIfname: string,
 ): Allocation {
-  const request = AllocateRequest.encode({ attachment, pod, netns, hostIfname }).finish();
+  const request = AllocateRequest.encode({
+    attachment,
+    pod,
+    netns,
+    hostIfname,
+    requestedAddresses: [],
+    portMappings: [],
+    withGateway: false,
+  }).finish();
   return AllocateResponse.decode(call(sys, conf, "Allocate", request, conf.connectWaitMs));
 }
 

@@ -90,7 +90,7 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
           "an address is used again before its rest was over: no other is left",
         );
       }
-      return { addresses: [...addresses], mtu: mtu(), existed };
+      return { addresses: [...addresses], mtu: mtu(), existed, subnets: [], gateways: [] };
     }),
     release: unary("Release", async (message: wire.ReleaseRequest): Promise<wire.ReleaseResponse> => {
       const { addresses } = await service.release(parseReleaseRequest(message));
@@ -146,6 +146,7 @@ function toAllocation(record: AllocationRecord): wire.Allocation {
     hostIfname: record.hostIfname,
     addresses: [...record.addresses],
     allocatedAtMs: BigInt(record.allocatedAtMs),
+    portMappings: [],
   };
 }
 

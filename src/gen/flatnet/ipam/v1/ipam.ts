@@ -43,8 +43,32 @@ export interface AllocateRequest {
     | undefined;
   /** CNI_NETNS: the path of the pod's network namespace. */
   netns: string;
-  /** Name of the link's host end, which the plugin derives from the attachment. */
+  /** Name of the link's host end, which the plugin derives from the attachment; empty when another plugin makes the link. */
   hostIfname: string;
+  /**
+   * Addresses the runtime asks for, at most one a family; ALREADY_EXISTS names the holder of one that is taken,
+   * OUT_OF_RANGE says that none of the node's subnets has it. Families that are not asked for get any address.
+   */
+  requestedAddresses: string[];
+  /** Ports of the node that lead to the pod. ALREADY_EXISTS names the holder of one that is taken. */
+  portMappings: PortMapping[];
+  /**
+   * Also give the network a gateway address in each subnet, once for all of its attachments: for plugins that put one on a
+   * bridge or a link of their own (flatnet-ipam).
+   */
+  withGateway: boolean;
+}
+
+/** One hostPort (CNI CONVENTIONS.md, portMappings). */
+export interface PortMapping {
+  /** 1 to 65535. */
+  hostPort: number;
+  /** 1 to 65535. */
+  containerPort: number;
+  /** "tcp", "udp" or "sctp". */
+  protocol: string;
+  /** The node's address that the port is taken on; empty for all of both families. */
+  hostIp: string;
 }
 
 export interface AllocateResponse {
@@ -54,6 +78,10 @@ export interface AllocateResponse {
   mtu: number;
   /** True when the attachment already had these addresses, so an ADD that fails now must not release them. */
   existed: boolean;
+  /** The subnet of each address, in the same order: "10.244.1.0/24". */
+  subnets: string[];
+  /** The network's gateway in each of these subnets, in the same order; empty unless asked for. */
+  gateways: string[];
 }
 
 export interface ReleaseRequest {
@@ -63,6 +91,23 @@ export interface ReleaseRequest {
 export interface ReleaseResponse {
   /** The addresses given back now; empty when the attachment was not known. */
   addresses: string[];
+}
+
+export interface GetAllocationRequest {
+  attachment: Attachment | undefined;
+}
+
+export interface GetAllocationResponse {
+  allocation: Allocation | undefined;
+}
+
+export interface StatusRequest {
+}
+
+export interface StatusResponse {
+  /** The routes to the other nodes have been in order at least once since the daemon started. */
+  routesSynced: boolean;
+  subnets: Subnet[];
 }
 
 export interface ListAllocationsRequest {
@@ -82,6 +127,7 @@ export interface Allocation {
   addresses: string[];
   /** Milliseconds since 1970-01-01T00:00Z. */
   allocatedAtMs: bigint;
+  portMappings: PortMapping[];
 }
 
 export interface Subnet {
@@ -233,7 +279,15 @@ export const Pod: MessageFns<Pod> = {
 };
 
 function createBaseAllocateRequest(): AllocateRequest {
-  return { attachment: undefined, pod: undefined, netns: "", hostIfname: "" };
+  return {
+    attachment: undefined,
+    pod: undefined,
+    netns: "",
+    hostIfname: "",
+    requestedAddresses: [],
+    portMappings: [],
+    withGateway: false,
+  };
 }
 
 export const AllocateRequest: MessageFns<AllocateRequest> = {
@@ -249,6 +303,15 @@ export const AllocateRequest: MessageFns<AllocateRequest> = {
     }
     if (message.hostIfname !== "") {
       writer.uint32(34).string(message.hostIfname);
+    }
+    for (const v of message.requestedAddresses) {
+      writer.uint32(42).string(v!);
+    }
+    for (const v of message.portMappings) {
+      PortMapping.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.withGateway !== false) {
+      writer.uint32(56).bool(message.withGateway);
     }
     return writer;
   },
@@ -298,6 +361,109 @@ export const AllocateRequest: MessageFns<AllocateRequest> = {
             message.hostIfname = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.requestedAddresses.push(reader.string());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.portMappings.push(PortMapping.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.withGateway = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePortMapping(): PortMapping {
+  return { hostPort: 0, containerPort: 0, protocol: "", hostIp: "" };
+}
+
+export const PortMapping: MessageFns<PortMapping> = {
+  encode(message: PortMapping, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.hostPort !== 0) {
+      writer.uint32(8).uint32(message.hostPort);
+    }
+    if (message.containerPort !== 0) {
+      writer.uint32(16).uint32(message.containerPort);
+    }
+    if (message.protocol !== "") {
+      writer.uint32(26).string(message.protocol);
+    }
+    if (message.hostIp !== "") {
+      writer.uint32(34).string(message.hostIp);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PortMapping {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePortMapping();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.hostPort = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.containerPort = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.protocol = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.hostIp = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -312,7 +478,7 @@ export const AllocateRequest: MessageFns<AllocateRequest> = {
 };
 
 function createBaseAllocateResponse(): AllocateResponse {
-  return { addresses: [], mtu: 0, existed: false };
+  return { addresses: [], mtu: 0, existed: false, subnets: [], gateways: [] };
 }
 
 export const AllocateResponse: MessageFns<AllocateResponse> = {
@@ -325,6 +491,12 @@ export const AllocateResponse: MessageFns<AllocateResponse> = {
     }
     if (message.existed !== false) {
       writer.uint32(24).bool(message.existed);
+    }
+    for (const v of message.subnets) {
+      writer.uint32(34).string(v!);
+    }
+    for (const v of message.gateways) {
+      writer.uint32(42).string(v!);
     }
     return writer;
   },
@@ -364,6 +536,22 @@ export const AllocateResponse: MessageFns<AllocateResponse> = {
             }
 
             message.existed = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.subnets.push(reader.string());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.gateways.push(reader.string());
             continue;
           }
         }
@@ -456,6 +644,190 @@ export const ReleaseResponse: MessageFns<ReleaseResponse> = {
             }
 
             message.addresses.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseGetAllocationRequest(): GetAllocationRequest {
+  return { attachment: undefined };
+}
+
+export const GetAllocationRequest: MessageFns<GetAllocationRequest> = {
+  encode(message: GetAllocationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.attachment !== undefined) {
+      Attachment.encode(message.attachment, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetAllocationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetAllocationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.attachment = Attachment.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseGetAllocationResponse(): GetAllocationResponse {
+  return { allocation: undefined };
+}
+
+export const GetAllocationResponse: MessageFns<GetAllocationResponse> = {
+  encode(message: GetAllocationResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.allocation !== undefined) {
+      Allocation.encode(message.allocation, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetAllocationResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetAllocationResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.allocation = Allocation.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseStatusRequest(): StatusRequest {
+  return {};
+}
+
+export const StatusRequest: MessageFns<StatusRequest> = {
+  encode(_: StatusRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StatusRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStatusRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseStatusResponse(): StatusResponse {
+  return { routesSynced: false, subnets: [] };
+}
+
+export const StatusResponse: MessageFns<StatusResponse> = {
+  encode(message: StatusResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.routesSynced !== false) {
+      writer.uint32(8).bool(message.routesSynced);
+    }
+    for (const v of message.subnets) {
+      Subnet.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StatusResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStatusResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.routesSynced = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.subnets.push(Subnet.decode(reader, reader.uint32()));
             continue;
           }
         }
@@ -564,7 +936,15 @@ export const ListAllocationsResponse: MessageFns<ListAllocationsResponse> = {
 };
 
 function createBaseAllocation(): Allocation {
-  return { attachment: undefined, pod: undefined, netns: "", hostIfname: "", addresses: [], allocatedAtMs: 0n };
+  return {
+    attachment: undefined,
+    pod: undefined,
+    netns: "",
+    hostIfname: "",
+    addresses: [],
+    allocatedAtMs: 0n,
+    portMappings: [],
+  };
 }
 
 export const Allocation: MessageFns<Allocation> = {
@@ -589,6 +969,9 @@ export const Allocation: MessageFns<Allocation> = {
         throw new globalThis.Error("value provided for field message.allocatedAtMs of type int64 too large");
       }
       writer.uint32(48).int64(message.allocatedAtMs);
+    }
+    for (const v of message.portMappings) {
+      PortMapping.encode(v!, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -652,6 +1035,14 @@ export const Allocation: MessageFns<Allocation> = {
             }
 
             message.allocatedAtMs = reader.int64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.portMappings.push(PortMapping.decode(reader, reader.uint32()));
             continue;
           }
         }
@@ -782,6 +1173,24 @@ export const IpamServiceDefinition = {
       requestType: ReleaseRequest as typeof ReleaseRequest,
       requestStream: false,
       responseType: ReleaseResponse as typeof ReleaseResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** What one attachment has, for CHECK. NOT_FOUND: it has nothing. */
+    getAllocation: {
+      name: "GetAllocation",
+      requestType: GetAllocationRequest as typeof GetAllocationRequest,
+      requestStream: false,
+      responseType: GetAllocationResponse as typeof GetAllocationResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Whether this node can take pods, for STATUS. Costs no disk access. */
+    status: {
+      name: "Status",
+      requestType: StatusRequest as typeof StatusRequest,
+      requestStream: false,
+      responseType: StatusResponse as typeof StatusResponse,
       responseStream: false,
       options: {},
     },
