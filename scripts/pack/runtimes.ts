@@ -36,7 +36,10 @@ export async function runtimes(arch: Arch): Promise<Runtimes> {
     bun: join(modules, BUN_PACKAGE[arch], "bin", "bun"),
   };
   for (const path of Object.values(found)) {
-    if (!existsSync(path)) throw new StepError(`${path} is missing: was npm ci run with --omit=optional?`);
+    if (existsSync(path)) continue;
+    const why =
+      home === ROOT ? "was npm ci run with --omit=optional?" : "npm 10 or later fetches it, older ones cannot";
+    throw new StepError(`${path} is missing: ${why}`);
   }
   const manifest: { version: string } = JSON.parse(
     await readFile(join(modules, NODE_PACKAGE[arch], "package.json"), "utf8"),
@@ -47,8 +50,9 @@ export async function runtimes(arch: Arch): Promise<Runtimes> {
 async function fetchRuntimes(arch: Arch): Promise<string> {
   const home = join(ROOT, "build", `runtimes-${arch}`);
   const pinned = await readFile(join(ROOT, "package-lock.json"));
-  // npm writes node_modules/.package-lock.json last, so it tells a finished install from one that was cut short.
-  const done = existsSync(join(home, "node_modules", ".package-lock.json"));
+  const modules = join(home, "node_modules");
+  // npm writes .package-lock.json last, so it tells a finished install from one that was cut short.
+  const done = existsSync(join(modules, ".package-lock.json")) && existsSync(join(modules, NODE_PACKAGE[arch]));
   const before = done ? await readFile(join(home, "package-lock.json")).catch(() => null) : null;
   if (before?.equals(pinned)) return home;
   await mkdir(home, { recursive: true });

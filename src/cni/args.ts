@@ -103,13 +103,16 @@ export function isIdentifier(text: string): boolean {
   return text.length > 0;
 }
 
-/** What is wrong with an interface name, or undefined (CNI spec, section 2; dev_valid_name in net/core/dev.c). */
+/**
+ * What is wrong with an interface name, or undefined (CNI spec, section 2; dev_valid_name in net/core/dev.c). "%" is a
+ * pattern to the kernel: it would make eth0 where "eth%d" was asked for.
+ */
 function ifnameProblem(name: string): string | undefined {
   if (name.length > NAME_MAX) return `is longer than ${NAME_MAX} characters`;
   if (name === "." || name === "..") return "is not a name";
   for (const char of name) {
-    if (char === "/" || char === ":" || char <= " " || char > "~")
-      return 'has "/", ":", white space or a special character';
+    if (char === "/" || char === ":" || char === "%" || char <= " " || char > "~")
+      return 'has "/", ":", "%", white space or a special character';
   }
   return undefined;
 }

@@ -35,18 +35,36 @@ export function writeJournalEntry(
   const name = journalName(attachment, sha256);
   const temporary = `${dir}/.${name}.${pid}`;
   const entry = new TextEncoder().encode(`${JSON.stringify({ v: 1, ...attachment, at: now })}\n`);
-  const fd = sys.open(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0o600);
   try {
-    for (let rest = entry; rest.length > 0; ) rest = rest.subarray(sys.write(fd, rest));
-    sys.fsync(fd);
-  } finally {
-    sys.close(fd);
+    writeSynced(sys, temporary, entry);
+    sys.rename(temporary, `${dir}/${name}`);
+  } catch (error) {
+    removeLeftOver(sys, temporary);
+    throw error;
   }
-  sys.rename(temporary, `${dir}/${name}`);
   const directory = sys.open(dir, O_RDONLY);
   try {
     sys.fsync(directory);
   } finally {
     sys.close(directory);
+  }
+}
+
+function writeSynced(sys: Sys, path: string, bytes: Uint8Array): void {
+  const fd = sys.open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600);
+  try {
+    for (let rest = bytes; rest.length > 0; ) rest = rest.subarray(sys.write(fd, rest));
+    sys.fsync(fd);
+  } finally {
+    sys.close(fd);
+  }
+}
+
+/** A runtime tries a failed DEL again and again, each time with another name: on a full disk that would never end. */
+function removeLeftOver(sys: Sys, path: string): void {
+  try {
+    sys.unlink(path);
+  } catch {
+    // It was never made, or the disk is past writing; what went wrong first is what is reported.
   }
 }

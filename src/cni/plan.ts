@@ -41,20 +41,8 @@ export function planPodNetwork(
     pod: { name: attachment.ifname, mac: podMac(first) },
     addresses,
     mtu,
-    alias: fitAlias(linkAlias(pod, attachment.containerId)),
+    alias: linkAlias(pod, attachment.containerId),
   };
-}
-
-/** Bytes of an ifalias (include/uapi/linux/if.h: IFALIASZ, with a zero at the end). */
-const ALIAS_MAX = 255;
-
-/** As much of an alias as a link can have: a namespace and a pod's name may be longer together. */
-function fitAlias(alias: string): string {
-  // A character of a string is three bytes at most.
-  if (alias.length * 3 <= ALIAS_MAX) return alias;
-  const room = new Uint8Array(ALIAS_MAX);
-  const { written } = new TextEncoder().encodeInto(alias, room);
-  return new TextDecoder().decode(room.subarray(0, written));
 }
 
 /** In the host's namespace: both ends, and the look-up that tells their indexes. */

@@ -12,6 +12,8 @@ import type { LabNode, Topology } from "./topology.ts";
 
 /** How long a daemon may take until it serves. */
 const START_TIMEOUT_MS = 30_000;
+/** How long it may take to end. */
+const STOP_TIMEOUT_MS = 5000;
 /** Lines of a dead daemon's log that are shown. */
 const LOG_LINES = 12;
 
@@ -35,9 +37,16 @@ export function daemonArgs(topology: Topology, node: LabNode): string[] {
   ];
 }
 
+/** A daemon that serves. */
+export interface LabDaemon {
+  readonly node: string;
+  /** Ends it as systemd would. Resolves to what was wrong with that, also when it was gone already; undefined if nothing. */
+  stop(): Promise<string | undefined>;
+}
+
 /**
- * Starts the node's daemon and returns when it serves. It belongs to its namespace from then on: sweep ends it, and a kept
- * lab's daemon outlives this process.
+ * Starts the node's daemon and returns when it serves. It belongs to its namespace from then on: sweep ends it too, and a
+ * kept lab's daemon outlives this process.
  * @throws LabError LAB_DAEMON_FAILED with the end of its log.
  */
 export async function startDaemon(
@@ -45,7 +54,7 @@ export async function startDaemon(
   node: LabNode,
   program: string,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<LabDaemon> {
   const paths = nodePaths(topology.name, node.name);
   await mkdir(paths.journalDir, { recursive: true, mode: 0o700 });
   await mkdir(paths.stateDir, { recursive: true, mode: 0o700 });
@@ -60,12 +69,14 @@ export async function startDaemon(
     await log.close();
   }
   child.unref();
+  let ended: string | undefined;
   let over: { why: string; cause?: unknown } | undefined;
   child.on("error", (cause) => {
     over = { why: `did not start: ${cause.message}`, cause };
   });
   child.on("exit", (code, by) => {
-    over = { why: `ended before it served (${by ?? `exit code ${code}`})` };
+    ended = by ?? `exit code ${code}`;
+    over = { why: `ended before it served (${ended})` };
   });
   const until = Date.now() + START_TIMEOUT_MS;
   while (!isServing(await readFile(paths.log, "utf8"))) {
@@ -79,6 +90,17 @@ export async function startDaemon(
     }
     await sleep(15, undefined, { signal });
   }
+  return {
+    node: node.name,
+    async stop() {
+      if (ended !== undefined) return `flatnetd of ${node.name} ended by itself (${ended})`;
+      child.kill("SIGTERM");
+      const until = Date.now() + STOP_TIMEOUT_MS;
+      while (ended === undefined && Date.now() < until) await sleep(10);
+      if (ended === undefined) return `flatnetd of ${node.name} did not end within ${STOP_TIMEOUT_MS} ms of SIGTERM`;
+      return ended === "exit code 0" ? undefined : `flatnetd of ${node.name} did not end cleanly (${ended})`;
+    },
+  };
 }
 
 /** Whether the log has the line that says so: JSON with msg "serving". */

@@ -17,10 +17,12 @@ export async function ip(args: readonly string[], batch?: readonly string[]): Pr
   const { code, stdout, stderr } = await runIp(words, input);
   if (code === 0) return stdout;
   const said = lastLines(stderr, 3).join("; ") || `exit code ${code}`;
+  // ip says "Command failed -:3" of the third line of its stdin.
+  const line = batch?.[Number(/^Command failed -:(\d+)$/m.exec(stderr)?.[1] ?? 0) - 1];
   throw new LabError(
     "LAB_COMMAND_FAILED",
     `ip ${words.join(" ")}: ${said}`,
-    batch === undefined ? {} : { detail: batch },
+    line === undefined ? {} : { detail: [line] },
   );
 }
 

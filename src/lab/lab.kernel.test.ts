@@ -14,7 +14,19 @@ import { nodePaths } from "./state.ts";
 import { isAnythingLeft, sweep } from "./sweep.ts";
 import { SELF_COMMAND } from "./testing/self-command.ts";
 
-const SERVING = `echo '{"level":30,"msg":"serving"}'; exec sleep 1000`;
+/** A daemon that says it serves, and ends cleanly. */
+const SERVING = `trap 'kill $!; exit 0' TERM; echo '{"level":30,"msg":"serving"}'; sleep 1000 & wait`;
+
+/** A veth pair and a route each way: all that one pod needs to be reached from its node. */
+const ATTACH = `
+  pod=$(basename "$CNI_NETNS")
+  ip link add flabcdefgh234 type veth peer name eth0 netns "$pod"
+  ip link set flabcdefgh234 up
+  ip -n "$pod" address add 10.244.1.7/32 dev eth0
+  ip -n "$pod" link set eth0 up
+  ip -n "$pod" route add 172.18.0.11 dev eth0
+  ip route add 10.244.1.7/32 dev flabcdefgh234 proto 70
+  echo '{"cniVersion":"1.1.0","ips":[{"address":"10.244.1.7/32"}]}'`;
 
 const cleanup = new Cleanup();
 let name: string;
@@ -105,17 +117,9 @@ describe.runIf(canUseKernel())("a lab", () => {
   });
 
   test("whose DEL fails is not clean", async () => {
-    // A veth pair and a route each way: all that one pod needs to be reached from its node.
     const plugin = `
-      pod=$(basename "$CNI_NETNS")
       test "$CNI_COMMAND" = DEL && { echo '{"code":100,"msg":"busy"}'; exit 1; }
-      ip link add flabcdefgh234 type veth peer name eth0 netns "$pod"
-      ip link set flabcdefgh234 up
-      ip -n "$pod" address add 10.244.1.7/32 dev eth0
-      ip -n "$pod" link set eth0 up
-      ip -n "$pod" route add 172.18.0.11 dev eth0
-      ip route add 10.244.1.7/32 dev flabcdefgh234 proto 70
-      echo '{"cniVersion":"1.1.0","ips":[{"address":"10.244.1.7/32"}]}'`;
+      ${ATTACH}`;
     const { status, stdout } = await lab({ daemon: SERVING, plugin }, [
       "--nodes",
       "1",
@@ -127,9 +131,21 @@ describe.runIf(canUseKernel())("a lab", () => {
     expect(stdout).toContain("✗ DEL left link flabcdefgh234 on node1");
     expect(stdout).toContain("✗ DEL left route to 10.244.1.7 on node1");
     expect(stdout.trimEnd().split("\n").at(-1)).toBe(
-      "NOT CLEAN: DEL left pod node1-pod1 attached: DEL of node1-pod1 failed: code 100: busy (and 2 more)",
+      "NOT CLEAN: DEL of node1-pod1 failed: code 100: busy (and 2 more)",
     );
     expect(status).toBe(1);
+    expect(await isAnythingLeft(name)).toBe(false);
+  });
+
+  test("whose daemon ends by itself is not clean", async () => {
+    const daemon = `echo '{"level":30,"msg":"serving"}'; while ! test -e ${folder}/attached; do sleep 0.05; done; exit 4`;
+    const plugin = `
+      test "$CNI_COMMAND" = DEL && exec ip link delete flabcdefgh234
+      ${ATTACH}
+      touch ${folder}/attached
+      while pgrep -f "^/bin/sh ${folder}/flatnetd" > /dev/null; do sleep 0.05; done`;
+    const { stdout } = await lab({ daemon, plugin }, ["--nodes", "1", "--pods", "1", "--family", "v4"]);
+    expect(stdout.trimEnd().split("\n").at(-1)).toBe("NOT CLEAN: flatnetd of node1 ended by itself (exit code 4)");
     expect(await isAnythingLeft(name)).toBe(false);
   });
 

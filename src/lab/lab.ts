@@ -5,7 +5,7 @@
 import { addedAddresses, pluginFailed, pluginRun } from "./attach.ts";
 import { isSampled } from "./cells.ts";
 import { inParallel } from "./concurrency.ts";
-import { daemonLog, startDaemon } from "./daemon.ts";
+import { daemonLog, type LabDaemon, startDaemon } from "./daemon.ts";
 import { COLOURED, drawMatrix, drawTopology, type Palette, PLAIN } from "./drawing.ts";
 import { LabError, messageOf } from "./errors.ts";
 import { LabHost } from "./host-client.ts";
@@ -48,6 +48,8 @@ const DELS_AT_ONCE = 8;
  * @returns the exit code: 0 flat (or done), 1 not flat or failed, 2 wrong options, 130 and 143 interrupted.
  */
 export async function runLab(args: readonly string[], world: LabWorld): Promise<number> {
+  // Whoever read the lab's words may leave, as in `flatnetctl lab | head`; what it made is removed all the same.
+  for (const output of [world.stdout, world.stderr]) output.on?.("error", () => {});
   let command: LabCommand;
   try {
     command = parseLabArgs(args);
@@ -94,7 +96,7 @@ async function up(command: Extract<LabCommand, { kind: "up" }>, world: LabWorld,
   try {
     let topology = planTopology(command);
     await writeState({ version: 1, kept: false, topology });
-    await makeAndStart(topology, hosts, world, screen, palette);
+    const daemons = await makeAndStart(topology, hosts, world, screen, palette);
 
     const addMs = new Map<string, number>();
     topology = await attachPods(topology, hosts, world, addMs, screen);
@@ -105,8 +107,8 @@ async function up(command: Extract<LabCommand, { kind: "up" }>, world: LabWorld,
     if (adds !== undefined) screen.line(`  ${palette.good("✓")} ${describeAdds(adds)}`);
 
     const proof = await proveOn(topology, hosts, world, screen, palette);
-    const left = command.keep ? [] : await detachPods(topology, hosts, world, screen, palette);
-    const verdict = judge({ ...sizeOf(topology), ...proof }, left);
+    const unclean = command.keep ? [] : await takeDown(topology, hosts, daemons, world, screen, palette);
+    const verdict = judge({ ...sizeOf(topology), ...proof }, unclean);
     world.signal.throwIfAborted();
     if (command.keep) {
       await writeState({ version: 1, kept: true, topology });
@@ -119,7 +121,7 @@ async function up(command: Extract<LabCommand, { kind: "up" }>, world: LabWorld,
       await sweep(command.name);
     }
     if (screen === NO_SCREEN) {
-      printJson(world, toReport({ topology, addMs, ...proof, left, kept, verdict }));
+      printJson(world, toReport({ topology, addMs, ...proof, unclean, kept, verdict }));
     } else {
       if (kept) for (const line of lookAround(topology)) screen.line(line);
       sayVerdict(verdict, screen, palette);
@@ -158,7 +160,7 @@ async function makeAndStart(
   world: LabWorld,
   screen: Screen,
   palette: Palette,
-): Promise<void> {
+): Promise<LabDaemon[]> {
   const begun = Date.now();
   screen.progress("making namespaces");
   await makeNetwork(topology);
@@ -171,9 +173,10 @@ async function makeAndStart(
   progress();
   const daemons = Promise.all(
     topology.nodes.map(async (node) => {
-      await startDaemon(topology, node, world.daemon, world.signal);
+      const daemon = await startDaemon(topology, node, world.daemon, world.signal);
       serving++;
       progress();
+      return daemon;
     }),
   );
   const ends = startHosts(topology, hosts, world, progress);
@@ -183,6 +186,7 @@ async function makeAndStart(
     `  ${palette.good("✓")} ${count(namespacesOf(topology).length, "namespace")}, ` +
       `${count(topology.nodes.length, "daemon")} serving (${((Date.now() - begun) / 1000).toFixed(1)} s)`,
   );
+  return await daemons;
 }
 
 async function startHosts(
@@ -225,10 +229,11 @@ async function attachPods(
   return withPodAddresses(topology, addresses);
 }
 
-/** DEL for every pod; returns what it left. A DEL that fails counts as something left. */
-async function detachPods(
+/** DEL for every pod, then SIGTERM for every daemon; returns what went wrong, a sentence each. */
+async function takeDown(
   topology: Topology,
   hosts: ReadonlyMap<string, LabHost>,
+  daemons: readonly LabDaemon[],
   world: LabWorld,
   screen: Screen,
   palette: Palette,
@@ -237,14 +242,17 @@ async function detachPods(
   const failed = await inParallel(topology.nodes, topology.nodes.length, async (node) => {
     const runs = await inParallel(node.pods, DELS_AT_ONCE, async (pod) => {
       const result = await hostOf(hosts, node.name).run(pluginRun("DEL", world.plugin, topology, node, pod));
-      return result.code === 0 ? [] : [`pod ${pod.name} attached: ${pluginFailed("DEL", pod.name, result).message}`];
+      return result.code === 0 ? [] : [pluginFailed("DEL", pod.name, result).message];
     });
     return runs.flat();
   });
-  const left = [...failed.flat(), ...(await listLeftovers(topology))];
-  if (left.length === 0) screen.line(`  ${palette.good("✓")} DEL left no link, route or journal entry`);
-  else for (const thing of left) screen.line(`  ${palette.bad("✗")} DEL left ${thing}`);
-  return left;
+  const left = (await listLeftovers(topology)).map((thing) => `DEL left ${thing}`);
+  screen.progress("stopping the daemons");
+  const stops = await Promise.all(daemons.map((daemon) => daemon.stop()));
+  const unclean = [...failed.flat(), ...left, ...stops.filter((wrong) => wrong !== undefined)];
+  if (unclean.length === 0) screen.line(`  ${palette.good("✓")} DEL left no link, route or journal entry`);
+  else for (const wrong of unclean) screen.line(`  ${palette.bad("✗")} ${wrong}`);
+  return unclean;
 }
 
 async function proveOn(
@@ -299,7 +307,7 @@ async function proveAgain(
     const proof = await proveOn(topology, hosts, world, screen, palette);
     const verdict = judge({ ...sizeOf(topology), ...proof }, []);
     if (screen === NO_SCREEN) {
-      printJson(world, toReport({ topology, addMs: new Map(), ...proof, left: [], kept: true, verdict }));
+      printJson(world, toReport({ topology, addMs: new Map(), ...proof, unclean: [], kept: true, verdict }));
     } else {
       sayVerdict(verdict, screen, palette);
     }

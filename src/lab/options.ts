@@ -23,7 +23,7 @@ export type LabCommand =
 export const MAX_NODES = 50;
 /** Most pods of a node; a node's /24 holds 254. */
 export const MAX_PODS_PER_NODE = 200;
-/** Most pods of a lab: each has a process of about 50 MB in it. */
+/** Most pods of a lab: each has a process of about 25 MB in it. */
 export const MAX_PODS = 250;
 /** Longest name, so that namespace names and socket paths (107 bytes, unix(7)) stay within their limits. */
 export const MAX_NAME = 24;

@@ -38,7 +38,7 @@ test("the report has topology, times, failures and verdict", () => {
   const failures = cells.slice(0, 1).flatMap((cell) => judgeCell(cell, { kind: "failed", error: "refused" }) ?? []);
   const verdict = judge({ nodes: 1, pods: 1, sampled: false, cells, failures }, []);
   const addMs = new Map([["node1-pod1", 12.3456]]);
-  expect(toReport({ topology, addMs, cells, failures, late: 2, left: [], kept: false, verdict })).toEqual({
+  expect(toReport({ topology, addMs, cells, failures, late: 2, unclean: [], kept: false, verdict })).toEqual({
     version: 1,
     name: "lab",
     family: "v4",
@@ -79,7 +79,7 @@ test("the report has topology, times, failures and verdict", () => {
         },
       ],
     },
-    left: [],
+    unclean: [],
     kept: false,
     verdict,
   });

@@ -36,7 +36,7 @@ export function toReport(lab: {
   cells: readonly Cell[];
   failures: readonly Failure[];
   late: number;
-  left: readonly string[];
+  unclean: readonly string[];
   kept: boolean;
   verdict: Verdict;
 }): object {
@@ -76,7 +76,7 @@ export function toReport(lab: {
         detail,
       })),
     },
-    left: lab.left,
+    unclean: lab.unclean,
     kept: lab.kept,
     verdict: lab.verdict,
   };

@@ -6,6 +6,8 @@ export interface Output {
   readonly isTTY?: boolean | undefined;
   readonly columns?: number | undefined;
   write(text: string): unknown;
+  /** Streams report here that nobody reads them any more. */
+  on?(event: "error", listener: (error: Error) => void): unknown;
 }
 
 export interface Screen {

@@ -137,7 +137,7 @@ describe("the verdict", () => {
   });
 
   test("of a flat network that DEL did not leave clean is not clean", () => {
-    expect(judge(proof, ["link flabcdefghijk on node1", "route to 10.244.1.3 on node1"])).toEqual({
+    expect(judge(proof, ["DEL left link flabcdefghijk on node1", "DEL left route to 10.244.1.3 on node1"])).toEqual({
       flat: false,
       text: "NOT CLEAN: DEL left link flabcdefghijk on node1 (and 1 more)",
     });
@@ -145,7 +145,7 @@ describe("the verdict", () => {
 
   test("of a network that is not flat says so even when DEL left something", () => {
     const failures = [failing("node1-pod2", "node2-pod1", silent)];
-    expect(judge({ ...proof, failures }, ["link flx on node1"]).text).toMatch(/^NOT FLAT: /);
+    expect(judge({ ...proof, failures }, ["DEL left link flx on node1"]).text).toMatch(/^NOT FLAT: /);
   });
 
   test("describes an end that got no address", () => {

@@ -96,8 +96,8 @@ export function describeCell(cell: Cell): string {
 }
 
 /**
- * The line that ends a proof. `failures` are in the order of the cells; `left` says what DEL left behind, one thing an
- * entry.
+ * The line that ends a proof. `failures` are in the order of the cells; `unclean` are sentences about what went wrong when
+ * the pods and daemons were taken away again.
  */
 export function judge(
   proof: {
@@ -108,7 +108,7 @@ export function judge(
     cells: readonly Cell[];
     failures: readonly Failure[];
   },
-  left: readonly string[],
+  unclean: readonly string[],
 ): Verdict {
   const first = firstBroken(proof.failures);
   if (first !== undefined) {
@@ -119,9 +119,9 @@ export function judge(
       text: `NOT FLAT: ${first.requirement}: ${describeCell(first.cell)}: ${first.detail}${tail}`,
     };
   }
-  if (left.length > 0) {
-    const tail = left.length === 1 ? "" : ` (and ${left.length - 1} more)`;
-    return { flat: false, text: `NOT CLEAN: DEL left ${left[0]}${tail}` };
+  if (unclean.length > 0) {
+    const tail = unclean.length === 1 ? "" : ` (and ${unclean.length - 1} more)`;
+    return { flat: false, text: `NOT CLEAN: ${unclean[0]}${tail}` };
   }
   const families = [...new Set(proof.cells.map((cell) => `IPv${cell.family}`))].sort().join(" and ");
   return {

@@ -24,7 +24,7 @@ interface Report {
     readonly failed: number;
     readonly failures: { requirement: string; from: string; to: string; family: string; protocol: string }[];
   };
-  readonly left: string[];
+  readonly unclean: string[];
   readonly verdict: { flat: boolean; text: string };
 }
 
@@ -96,7 +96,7 @@ describe.runIf(canUseKernel())("the lab", () => {
       text: expect.stringMatching(/^FLAT: 12 pods on 3 nodes, 840 cells /),
     });
     expect(report.proof).toMatchObject({ cells: 840, failed: 0, failures: [] });
-    expect(report.left).toEqual([]);
+    expect(report.unclean).toEqual([]);
     expect(report.add?.count).toBe(12);
     const pods = report.nodes.flatMap((node) => node.pods);
     expect(pods.filter((pod) => pod.addresses.length === 2 && (pod.addMs ?? 0) > 0)).toHaveLength(12);
@@ -275,6 +275,15 @@ describe.runIf(canUseKernel())("the lab", () => {
         stderr: `flatnetctl lab: lab ${name} is in use by process ${process.pid}; --name gives this one another name\n`,
       });
     }
+  });
+
+  test("whose reader leaves after a line leaves nothing behind", async () => {
+    const name = uniqueName();
+    const pipe = `"$0" lab --nodes 2 --pods 1 --name ${name} | head -n 1`;
+    const { stdout, stderr } = await runToEnd(["bash", "-c", pipe, built("flatnetctl")]);
+    expect(stdout).toMatch(/5 namespaces, 2 daemons serving/);
+    expect(stderr).toBe("");
+    expect(await tracesOf(name)).toEqual([]);
   });
 
   test("with wrong options is one line and exit status 2", async () => {
