@@ -8,6 +8,9 @@ import {
   encodeBatch,
   type Message,
   NetlinkError,
+  NLM_F_DUMP,
+  NLM_F_DUMP_INTR,
+  NLMSG_DONE,
   NLMSG_ERROR,
   type Request,
 } from "./message.ts";
@@ -19,17 +22,20 @@ const NETLINK_EXT_ACK = 11;
 
 /** The kernel answers in the send itself, unless another process holds the rtnl lock; this long is a stuck kernel. */
 const TIMEOUT_MS = 10_000;
+/** How often a dump is begun again when the kernel says that the table changed under it. */
+const DUMP_TRIES = 20;
+const NO_ACK = 1;
 
 export class BlockingNetlink {
-  private readonly sys: Sys;
-  private readonly fd: Fd;
-  private seq = 1;
+  readonly #sys: Sys;
+  readonly #fd: Fd;
+  #seq = 1;
   /** Large enough for any one datagram: a link with all its attributes has about 2 KiB. */
-  private readonly buffer = new Uint8Array(32 * 1024);
+  readonly #buffer = new Uint8Array(32 * 1024);
 
   private constructor(sys: Sys, fd: Fd) {
-    this.sys = sys;
-    this.fd = fd;
+    this.#sys = sys;
+    this.#fd = fd;
   }
 
   /** A socket in the calling thread's network namespace; it stays there when the thread leaves. */
@@ -48,28 +54,28 @@ export class BlockingNetlink {
   }
 
   close(): void {
-    this.sys.close(this.fd);
+    this.#sys.close(this.#fd);
   }
 
   /**
-   * Sends the requests in one batch and waits for the answers. The kernel works through all of them even when one fails.
+   * Sends the requests in one batch and waits for the answers.
    * @returns the messages that came besides acknowledgements, in order (the answers to get requests).
-   * @throws NetlinkError for the first request that was refused.
+   * @throws NetlinkError for the first request that was refused; the kernel has worked through the others all the same.
    */
   request(requests: readonly Request[]): Message[] {
-    const first = this.seq;
-    this.seq += requests.length;
-    const batch = encodeBatch(requests, first);
-    try {
-      this.sys.write(this.fd, batch);
-    } catch (cause) {
-      throw new NetlinkError("NETLINK_PROTOCOL", `send a netlink batch of ${requests.length}`, 0, cause);
-    }
+    const { answers, errors } = this.submit(requests);
+    for (const error of errors) if (error !== undefined) throw error;
+    return answers;
+  }
+
+  /** The same, with what became of each request: `errors[i]` is the refusal of `requests[i]`. */
+  submit(requests: readonly Request[]): { answers: Message[]; errors: (NetlinkError | undefined)[] } {
+    const first = this.#send(requests, 0);
     const answers: Message[] = [];
+    const errors = new Array<NetlinkError | undefined>(requests.length);
     let waiting = requests.length;
-    let error: NetlinkError | undefined;
     while (waiting > 0) {
-      for (const message of decodeMessages(this.receive(requests, first))) {
+      for (const message of decodeMessages(this.#receive(requests))) {
         const index = message.seq - first;
         if (index < 0 || index >= requests.length) continue;
         if (message.type !== NLMSG_ERROR) {
@@ -78,27 +84,70 @@ export class BlockingNetlink {
         }
         waiting--;
         const { errno, text } = decodeAck(message);
-        if (errno !== 0) error ??= NetlinkError.refused((requests[index] as Request).what, errno, text);
+        if (errno !== 0) errors[index] = NetlinkError.refused((requests[index] as Request).what, errno, text);
       }
     }
-    if (error !== undefined) throw error;
-    return answers;
+    return { answers, errors };
   }
 
-  private receive(requests: readonly Request[], first: number): Uint8Array {
+  /**
+   * A whole table, from a moment in which it didn't change. Not for ADD and DEL.
+   * @throws NetlinkError NETLINK_INTERRUPTED when it never stood still.
+   */
+  dump(request: Request): Message[] {
+    for (let attempt = 0; attempt < DUMP_TRIES; attempt++) {
+      const messages = this.#dumpOnce(request);
+      if (messages !== undefined) return messages;
+    }
+    throw new NetlinkError("NETLINK_INTERRUPTED", `${request.what}: interrupted ${DUMP_TRIES} times by changes`);
+  }
+
+  #dumpOnce(request: Request): Message[] | undefined {
+    const first = this.#send([{ ...request, flags: request.flags | NLM_F_DUMP }], NO_ACK);
+    const messages: Message[] = [];
+    let interrupted = false;
+    for (;;) {
+      for (const message of decodeMessages(this.#receive([request]))) {
+        if (message.seq !== first) continue;
+        interrupted ||= (message.flags & NLM_F_DUMP_INTR) !== 0;
+        if (message.type !== NLMSG_ERROR && message.type !== NLMSG_DONE) {
+          messages.push(message);
+          continue;
+        }
+        const { errno, text } = decodeAck(message);
+        if (errno !== 0) throw NetlinkError.refused(request.what, errno, text);
+        return interrupted ? undefined : messages;
+      }
+    }
+  }
+
+  /** Sends one batch and returns its first sequence number. */
+  #send(requests: readonly Request[], mode: 0 | typeof NO_ACK): number {
+    const first = this.#seq;
+    this.#seq += requests.length;
+    try {
+      const batch = mode === NO_ACK ? encodeBatch(requests, first, 0) : encodeBatch(requests, first);
+      this.#sys.write(this.#fd, batch);
+    } catch (cause) {
+      throw new NetlinkError("NETLINK_PROTOCOL", `send a netlink batch of ${requests.length}`, 0, cause);
+    }
+    return first;
+  }
+
+  #receive(requests: readonly Request[]): Uint8Array {
     let length: number;
     try {
-      length = this.sys.read(this.fd, this.buffer);
+      length = this.#sys.read(this.#fd, this.#buffer);
     } catch (cause) {
       if (cause instanceof SysError && cause.code === "EAGAIN") {
         const what = `no answer from the kernel in ${TIMEOUT_MS} ms to a batch that begins with: ${requests[0]?.what}`;
         throw new NetlinkError("NETLINK_TIMEOUT", what, 0, cause);
       }
-      throw new NetlinkError("NETLINK_PROTOCOL", `read the answer to netlink request ${first}`, 0, cause);
+      throw new NetlinkError("NETLINK_PROTOCOL", `read the answer to: ${requests[0]?.what}`, 0, cause);
     }
     // Nothing is no answer, and reading on would never end.
     if (length === 0) throw new NetlinkError("NETLINK_PROTOCOL", `empty answer to netlink request ${first}`);
     // A copy: the answers outlive the next read.
-    return this.buffer.slice(0, length);
+    return this.#buffer.slice(0, length);
   }
 }

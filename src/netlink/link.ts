@@ -125,6 +125,8 @@ export interface Link {
   readonly up: boolean;
   readonly mtu: number;
   readonly group: number;
+  /** Six bytes; absent on links that have none. */
+  readonly mac: Uint8Array | undefined;
   /** Index of a veth's other end, in that end's namespace. */
   readonly peerIndex: number | undefined;
   readonly alias: string | undefined;
@@ -144,6 +146,7 @@ export function decodeLink(message: Message): Link | undefined {
     up: (view.getUint32(8, true) & IFF_UP) !== 0,
     mtu: attrU32(found.get(IFLA_MTU)) ?? 0,
     group: attrU32(found.get(IFLA_GROUP)) ?? 0,
+    mac: found.get(IFLA_ADDRESS)?.slice(),
     peerIndex: attrU32(found.get(IFLA_LINK)),
     alias: alias === undefined ? undefined : attrText(alias),
   };

@@ -29,6 +29,7 @@ export const TABLE_MAIN = 254;
 const RTN_UNICAST = 1;
 const RTN_UNREACHABLE = 7;
 const RTM_F_CLONED = 0x200;
+const RTM_F_FIB_MATCH = 0x2000;
 
 const RTA_DST = 1;
 const RTA_OIF = 4;
@@ -37,6 +38,7 @@ const RTA_PRIORITY = 6;
 const RTA_METRICS = 8;
 const RTA_TABLE = 15;
 const RTAX_MTU = 2;
+const RTAX_ADVMSS = 8;
 
 /** The kernel's number of an address's family. */
 export function addressFamily(address: Uint8Array): number {
@@ -61,6 +63,8 @@ export interface Route {
   readonly protocol: number;
   /** MTU in bytes of the route itself. */
   readonly mtu?: number;
+  /** Largest TCP segment in bytes to tell peers of (advmss). */
+  readonly advmss?: number;
 }
 
 /** `10.244.2.0/24 via 172.18.0.3`, as people read it. */
@@ -91,7 +95,12 @@ function routeBody(route: Route): Uint8Array {
   if (route.oif !== undefined) body.attrU32(RTA_OIF, route.oif);
   if (route.priority !== undefined) body.attrU32(RTA_PRIORITY, route.priority);
   if (table >= 256) body.attrU32(RTA_TABLE, table);
-  if (route.mtu !== undefined) body.nest(RTA_METRICS, (metrics) => metrics.attrU32(RTAX_MTU, route.mtu as number));
+  if (route.mtu !== undefined || route.advmss !== undefined) {
+    body.nest(RTA_METRICS, (metrics) => {
+      if (route.mtu !== undefined) metrics.attrU32(RTAX_MTU, route.mtu);
+      if (route.advmss !== undefined) metrics.attrU32(RTAX_ADVMSS, route.advmss);
+    });
+  }
   return body.done();
 }
 
@@ -128,10 +137,19 @@ export function dumpRoutes(family: Family, protocol: number): Request {
   return { type: RTM_GETROUTE, flags: 0, body: body.done(), what: `list IPv${family} routes` };
 }
 
-/** Which way the kernel would send a packet to the address now: `ip route get ADDRESS`. The answer is one RTM_NEWROUTE. */
-export function lookUpRoute(address: Uint8Array): Request {
+/**
+ * Which way the kernel would send a packet to the address now: `ip route get ADDRESS`, and with `entry` the table's entry
+ * that says so (`ip route get fibmatch`). The answer is one RTM_NEWROUTE.
+ */
+export function lookUpRoute(address: Uint8Array, entry = false): Request {
   const length = address.length * 8;
-  const body = new Body().u8(addressFamily(address)).u8(length).u16(0).u32(0).u32(0).attr(RTA_DST, address);
+  const body = new Body()
+    .u8(addressFamily(address))
+    .u8(length)
+    .u16(0)
+    .u32(0)
+    .u32(entry ? RTM_F_FIB_MATCH : 0)
+    .attr(RTA_DST, address);
   return { type: RTM_GETROUTE, flags: 0, body: body.done(), what: `look up the route to ${formatAddress(address)}` };
 }
 

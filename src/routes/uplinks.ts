@@ -34,7 +34,7 @@ export async function readPodMtu(netlink: Netlink, ours: readonly Route[]): Prom
   const mtu = smallestMtu(toPeers, links);
   if (mtu !== undefined) return mtu;
   // A family without a way out refuses its look-up; that is an answer too.
-  const replies = await netlink.submit(ELSEWHERE.map(lookUpRoute));
+  const replies = await netlink.submit(ELSEWHERE.map((address) => lookUpRoute(address)));
   const out = replies.flatMap(({ answers }) => answers.map(decodeRoute)).filter((route) => route !== undefined);
   return smallestMtu(out, links) ?? DEFAULT_MTU;
 }

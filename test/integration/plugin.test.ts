@@ -709,20 +709,38 @@ describe.runIf(canUseKernel())("a daemon that answers otherwise", () => {
     ["a link-local address", ["fe80::5"]],
     ["three", ["10.77.1.5", "fd00::5", "fd00::6"]],
   ])("%s is refused, released again, and nothing is left", async (_what, addresses) => {
-    const { failure, fake, pod } = await addWith(() => ({ addresses, mtu: 1500, existed: false }));
+    const { failure, fake, pod } = await addWith(() => ({
+      addresses,
+      mtu: 1500,
+      existed: false,
+      subnets: [],
+      gateways: [],
+    }));
     expect(failure).toMatchObject({ code: 999, msg: "the daemon's answer makes no sense" });
     expect(failure.details).toContain(addresses.at(-1) ?? "no address");
     expect(fake.released).toEqual([pod.containerId]);
   });
 
   test.each([0, 1, 67, 1_000_000])("an MTU of %d is refused, released again, and nothing is left", async (mtu) => {
-    const { failure, fake, pod } = await addWith(() => ({ addresses: ["10.77.1.5"], mtu, existed: false }));
+    const { failure, fake, pod } = await addWith(() => ({
+      addresses: ["10.77.1.5"],
+      mtu,
+      existed: false,
+      subnets: [],
+      gateways: [],
+    }));
     expect(failure).toMatchObject({ code: 999, details: expect.stringContaining(`mtu is ${mtu},`) });
     expect(fake.released).toEqual([pod.containerId]);
   });
 
   test("what an earlier ADD holds is not released by one that fails", async () => {
-    const { fake } = await addWith(() => ({ addresses: ["10.77.1.5"], mtu: 1, existed: true }));
+    const { fake } = await addWith(() => ({
+      addresses: ["10.77.1.5"],
+      mtu: 1,
+      existed: true,
+      subnets: [],
+      gateways: [],
+    }));
     expect(fake.released).toEqual([]);
   });
 
