@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The CNI plugin's entry point, compiled by Bun: reads the environment and stdin, prints what came of it, exits.
+import { parseTraceparent } from "../cni/args.ts";
 import { CONF_MAX_BYTES } from "../cni/conf.ts";
 import { CNI_CODES, CniError } from "../cni/errors.ts";
 import { runPlugin } from "../cni/run.ts";
@@ -17,7 +18,7 @@ function readStdin(): string {
   let all = new Uint8Array(0);
   for (;;) {
     const length = sys.read(STDIN, chunk);
-    if (length === 0) return new TextDecoder().decode(all);
+    if (length === 0) return decode(all);
     if (all.length + length > CONF_MAX_BYTES) {
       throw new CniError(
         CNI_CODES.decodingFailure,
@@ -32,10 +33,20 @@ function readStdin(): string {
   }
 }
 
+/** JSON is UTF-8 (RFC 8259, section 8.1); anything else would be read as something that nobody wrote. */
+function decode(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new CniError(CNI_CODES.decodingFailure, "the network configuration on stdin is not UTF-8", "", cause);
+  }
+}
+
 function print(fd: number, text: string): void {
   for (let rest = new TextEncoder().encode(text); rest.length > 0; ) rest = rest.subarray(sys.write(fd, rest));
 }
 
+const traceparent = parseTraceparent(process.env["TRACEPARENT"]);
 const outcome = runPlugin(
   {
     sys,
@@ -43,7 +54,10 @@ const outcome = runPlugin(
     sha256: (text) => Bun.SHA256.hash(text),
     wallClock: () => Date.now(),
     pid: process.pid,
+    ...(traceparent !== undefined && { traceparent }),
   },
+  // One executable with two names, as hard links: the kernel remembers by which one it was started.
+  process.execPath.endsWith("/flatnet-ipam") ? "flatnet-ipam" : "flatnet",
   readStdin,
 );
 let status = outcome.status;

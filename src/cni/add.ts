@@ -3,13 +3,13 @@ import { hostLinkName } from "../net/names.ts";
 import { applyPodNetwork } from "./apply.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
 import type { PluginConf } from "./conf.ts";
-import { CNI_CODES, CniError, toCniError } from "./errors.ts";
-import { allocate, podAddresses, release } from "./ipam-client.ts";
+import { CNI_CODES, CniError } from "./errors.ts";
+import { IpamClient, podAddresses } from "./ipam-client.ts";
 import { openNetns } from "./netns.ts";
-import { planPodNetwork } from "./plan.ts";
+import { appendResult, planPodNetwork, planResult } from "./plan.ts";
 import { resultDocument } from "./result.ts";
 import { UndoStack } from "./undo.ts";
-import type { Outcome, World } from "./world.ts";
+import { type Outcome, succeed, type World } from "./world.ts";
 
 /**
  * ADD: an address from the daemon, then the veth pair and its routes. Whatever fails, everything this call made is taken
@@ -17,29 +17,25 @@ import type { Outcome, World } from "./world.ts";
  */
 export function add(world: World, args: CmdArgs, conf: PluginConf): Outcome {
   const { sys, sha256 } = world;
-  if (conf.hasPrevResult) {
-    const details = "prevResult is set, but flatnet has to be the first plugin of a list";
-    throw new CniError(CNI_CODES.unsupportedField, "unsupported field", details);
-  }
   const attachment = attachmentOf(conf.name, args);
+  const daemon = new IpamClient(world, conf);
   const undo = new UndoStack();
   const fd = openNetns(sys, args.netns, args.netnsOverride);
   try {
-    const allocation = allocate(sys, conf, attachment, args.pod, args.netns, hostLinkName(attachment, sha256));
-    // An address the attachment had before belongs to an earlier ADD, which may be up and running: only DEL ends that.
-    if (!allocation.existed) undo.push("release the address", () => release(sys, conf, attachment, 0));
-    const addresses = podAddresses(allocation.addresses);
-    const mtu = chooseMtu(conf, allocation.mtu, addresses);
-    const plan = planPodNetwork(attachment, args.pod, addresses, mtu, sha256);
-    applyPodNetwork(sys, plan, { fd, path: args.netns }, undo);
-    return { stdout: resultDocument(plan, args.netns, conf.cniVersion), stderr: "", status: 0 };
-  } catch (thrown) {
-    const failures = undo.run();
-    const error = toCniError(thrown);
-    if (failures.length === 0) throw error;
-    // The runtime still sends a DEL after a failed ADD (CNI spec, section 3), which finds the rest by its name.
-    error.details = `${error.details}; and could not undo: ${failures.join("; ")}`;
-    throw error;
+    return undo.whileTrying(() => {
+      const hostIfname = hostLinkName(attachment, sha256);
+      const { portMappings } = conf;
+      const allocation = daemon.allocate(conf, { attachment, args, hostIfname, portMappings, withGateway: false });
+      // An address the attachment had before belongs to an earlier ADD, which may be up and running: only DEL ends that.
+      if (!allocation.existed) undo.push("release the address", () => daemon.release(attachment, 0));
+      const addresses = podAddresses(allocation.addresses);
+      const mtu = chooseMtu(conf, allocation.mtu, addresses);
+      const plan = planPodNetwork(attachment, args.pod, addresses, mtu, conf, sha256);
+      applyPodNetwork(sys, plan, { fd, path: args.netns }, undo);
+      const own = planResult(plan, args.netns, conf.dns);
+      const result = conf.prevResult === undefined ? own : appendResult(conf.prevResult, own);
+      return succeed(`${resultDocument(result, conf.cniVersion)}\n`);
+    });
   } finally {
     sys.close(fd);
   }

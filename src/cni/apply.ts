@@ -7,7 +7,7 @@ import { type Message, NetlinkError } from "../netlink/message.ts";
 import type { Fd, Sys } from "../sys/sys.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 import { inNetns, writeSysctl } from "./netns.ts";
-import { hostRequests, linkRequests, type PodNetworkPlan, podRequests } from "./plan.ts";
+import { bandwidthOf, hostRequests, linkRequests, type PodNetworkPlan, podRequests } from "./plan.ts";
 import type { UndoStack } from "./undo.ts";
 
 /** Where a pod network is made. `netns` is open on the pod's namespace and `path` is its name for people. */
@@ -29,9 +29,11 @@ export function applyPodNetwork(sys: Sys, plan: PodNetworkPlan, netns: PodNetns,
       const link = makeLink(host, plan, netns);
       // Either end's deletion takes the other end, and all addresses, routes and neighbours of both, with it.
       undo.push(`delete link ${plan.host.name}`, () => removeLink(sys, plan.host.name));
-      if (plan.addresses.some((address) => address.length === 16)) enableIpv6(sys, plan, netns);
-      pod.request(podRequests(plan, link.peerIndex));
-      host.request(hostRequests(plan, link.index));
+      if (plan.sysctls.length > 0) setSysctls(sys, plan, netns);
+      const limits = bandwidthOf(plan, link);
+      pod.request([...podRequests(plan, link.peerIndex), ...limits.pod]);
+      // The limit first: the host end comes up last, and with it everything.
+      host.request([...limits.host, ...hostRequests(plan, link.index)]);
     } finally {
       pod.close();
     }
@@ -52,7 +54,11 @@ export function removeLink(sys: Sys, name: string): void {
   }
 }
 
-type VethIndexes = { index: number; peerIndex: number };
+/** Which links the two ends are, each in its namespace. */
+export interface VethIndexes {
+  readonly index: number;
+  readonly peerIndex: number;
+}
 
 function makeLink(host: BlockingNetlink, plan: PodNetworkPlan, netns: PodNetns): VethIndexes {
   try {
@@ -103,14 +109,9 @@ function firstLink(answers: readonly Message[]): Link | undefined {
   return undefined;
 }
 
-/**
- * Some runtimes make sandboxes with IPv6 switched off. accept_dad=0 is for addresses that others add to the pod later:
- * there is nobody on this link to collide with; our own carry IFA_F_NODAD.
- */
-function enableIpv6(sys: Sys, plan: PodNetworkPlan, netns: PodNetns): void {
+function setSysctls(sys: Sys, plan: PodNetworkPlan, netns: PodNetns): void {
   inNetns(sys, netns.fd, netns.path, () => {
-    writeSysctl(sys, `ipv6/conf/${plan.pod.name}/disable_ipv6`, "0");
-    writeSysctl(sys, `ipv6/conf/${plan.pod.name}/accept_dad`, "0");
+    for (const [path, value] of plan.sysctls) writeSysctl(sys, path, value);
   });
 }
 

@@ -120,3 +120,18 @@ function ifnameProblem(name: string): string | undefined {
 function quote(text: string): string {
   return JSON.stringify(text.length > 300 ? `${text.slice(0, 300)}…` : text);
 }
+
+/**
+ * TRACEPARENT of the runtime (W3C Trace Context, "traceparent": version, trace id, parent id and flags in lower-case
+ * hex), or undefined when there is none or it is something else.
+ */
+export function parseTraceparent(value: string | undefined): string | undefined {
+  if (value === undefined || value.length !== 55) return undefined;
+  for (let i = 0; i < 55; i++) {
+    const dash = i === 2 || i === 35 || i === 52;
+    const c = value.charCodeAt(i);
+    const hex = (c >= 48 && c <= 57) || (c >= 97 && c <= 102);
+    if (dash ? c !== 45 : !hex) return undefined;
+  }
+  return value;
+}

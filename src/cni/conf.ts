@@ -1,15 +1,55 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The plugin's configuration: what a runtime derives from the conflist and gives on stdin (CNI spec, section 3). Parsed
-// once, by hand: a schema library would cost more than the whole rest of the parsing. Pure.
+// once. Pure.
+import { formatAddress } from "../net/address.ts";
 import { isIdentifier } from "./args.ts";
+import { type Bandwidth, parseBandwidth } from "./bandwidth.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
+import {
+  asAddress,
+  asCidr,
+  asInteger,
+  asList,
+  asObject,
+  asPath,
+  asString,
+  asStrings,
+  type Fields,
+  invalid,
+  present,
+} from "./fields.ts";
+import { type Dns, parseResult, type Result } from "./result.ts";
 import { assertSupported, type CniVersion } from "./version.ts";
 
 /** Largest configuration that is read, in bytes. */
 export const CONF_MAX_BYTES = 1 << 20;
 
-export interface PluginConf {
+/** A route of the pod beside its default one (`routes` of the configuration; CNI spec, section 5, "routes"). */
+export interface RouteConf {
+  readonly destination: Uint8Array;
+  readonly length: number;
+  /** Absent: flatnet's own next hop. */
+  readonly gateway: Uint8Array | undefined;
+  readonly mtu: number | undefined;
+  readonly advmss: number | undefined;
+  readonly priority: number | undefined;
+  readonly table: number | undefined;
+  /** Kernel numbers: 0 universe, 253 link, 254 host. */
+  readonly scope: number | undefined;
+}
+
+/** One hostPort (CONVENTIONS.md, portMappings). */
+export interface PortMapping {
+  readonly hostPort: number;
+  readonly containerPort: number;
+  readonly protocol: "tcp" | "udp" | "sctp";
+  /** Canonical text; empty for every address of the node. */
+  readonly hostIp: string;
+}
+
+/** Where the daemon is; all that VERSION's siblings without a pod need. */
+export interface DaemonConf {
   readonly cniVersion: CniVersion;
   /** Name of the network, a part of every key. */
   readonly name: string;
@@ -19,12 +59,34 @@ export interface PluginConf {
   readonly timeoutMs: number;
   /** How long, out of `timeoutMs`, to wait for a daemon that isn't listening: it may be restarting. */
   readonly connectWaitMs: number;
-  /** MTU in bytes for both ends; 0 takes the daemon's. */
-  readonly mtu: number;
   /** Where DEL leaves word for a daemon that is down. */
   readonly journalDir: string;
-  /** There is a result of an earlier plugin (ADD), or of the attachment's own ADD (DEL). */
-  readonly hasPrevResult: boolean;
+}
+
+export interface GcConf extends DaemonConf {
+  /** The attachments to keep, as `containerID/ifname`. */
+  readonly validAttachments: ReadonlySet<string>;
+}
+
+/** What `flatnet` and `flatnet-ipam` have in common. */
+export interface IpamConf extends DaemonConf {
+  /** Addresses the runtime asks for, canonical text. */
+  readonly requestedAddresses: readonly string[];
+  readonly routes: readonly RouteConf[];
+  readonly dns: Dns;
+  /** The result of the plugins before this one (ADD) or of the attachment's own ADD (CHECK). */
+  readonly prevResult: Result | undefined;
+}
+
+export interface PluginConf extends IpamConf {
+  /** MTU in bytes for both ends; 0 takes the daemon's. */
+  readonly mtu: number;
+  /** MAC of the pod's end that the runtime asks for. */
+  readonly mac: Uint8Array | undefined;
+  readonly portMappings: readonly PortMapping[];
+  readonly bandwidth: Bandwidth | undefined;
+  /** Sysctls of the pod: "net.ipv4.ip_unprivileged_port_start" to their value. */
+  readonly sysctls: ReadonlyMap<string, string>;
 }
 
 export const DEFAULT_SOCKET = "/run/flatnet/flatnetd.sock";
@@ -33,25 +95,63 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 const DEFAULT_CONNECT_WAIT_MS = 5_000;
 /** The sun_path of a unix socket's address without its closing zero. */
 const SOCKET_PATH_MAX = 107;
+/** What a configuration without cniVersion is (cni, Documentation/spec-upgrades.md). */
+const VERSION_WHEN_ABSENT = "0.2.0";
+/** Largest numbers of the kernel's types. */
+const U32 = 0xffff_ffff;
 
-/** @throws CniError 6 when the text is no JSON object, 7 naming the field and its value, 1 for a version. */
+/** Which of the two plugins the executable is now: it goes by its name. */
+export type Mode = "flatnet" | "flatnet-ipam";
+
+/**
+ * All that DEL and STATUS look at. A DEL comes with whatever the configuration has become since (CNI spec, section 3), so
+ * it must not trip over a field that it does not need.
+ * @throws CniError 6 when the text is no JSON object, 7 naming the field and its value, 1 for a version
+ */
+export function parseDaemonConf(text: string, mode: Mode): DaemonConf {
+  return readDaemonConf(parseObject(text), mode);
+}
+
+/** What GC looks at. @throws CniError as parseDaemonConf, and 7 when the list is missing: that is not an empty list. */
+export function parseGcConf(text: string, mode: Mode): GcConf {
+  const conf = parseObject(text);
+  return { ...readDaemonConf(conf, mode), validAttachments: parseValidAttachments(conf) };
+}
+
+/** What ADD and CHECK look at. @throws CniError as parseDaemonConf */
 export function parsePluginConf(text: string): PluginConf {
   const conf = parseObject(text);
-  const cniVersion = assertSupported(stringField(conf, "cniVersion", "0.2.0"));
-  const name = stringField(conf, "name", "");
-  if (!isIdentifier(name) || name.length > 256) {
-    throw invalid("name", conf["name"], 'a network name of letters, digits, "_", "." and "-"');
-  }
-  const timeoutMs = integerField(conf, "timeoutMs", DEFAULT_TIMEOUT_MS, 1, 600_000);
+  const runtime = asObject("runtimeConfig", conf["runtimeConfig"]);
   return {
-    cniVersion,
-    name,
-    socket: pathField(conf, "socket", DEFAULT_SOCKET, SOCKET_PATH_MAX),
-    timeoutMs,
-    connectWaitMs: integerField(conf, "connectWaitMs", Math.min(DEFAULT_CONNECT_WAIT_MS, timeoutMs), 0, timeoutMs),
-    mtu: mtuField(conf),
-    journalDir: pathField(conf, "journalDir", DEFAULT_JOURNAL_DIR, 3000),
-    hasPrevResult: conf["prevResult"] !== undefined && conf["prevResult"] !== null,
+    ...readIpamConf(conf, conf, runtime, "flatnet"),
+    mtu: parseMtu(conf["mtu"]),
+    mac: present(runtime["mac"]) && runtime["mac"] !== "" ? parseMac("runtimeConfig.mac", runtime["mac"]) : undefined,
+    portMappings: parsePortMappings(runtime["portMappings"]),
+    bandwidth: present(runtime["bandwidth"]) ? parseBandwidth(runtime["bandwidth"]) : undefined,
+    sysctls: parseSysctls(conf["sysctls"]),
+  };
+}
+
+/**
+ * The same of `flatnet-ipam`, which stands in another plugin's `ipam` section; the network's name and version stand above
+ * it (CNI spec, section 4). @throws CniError as parseDaemonConf
+ */
+export function parseIpamConf(text: string): IpamConf {
+  const conf = parseObject(text);
+  const runtime = asObject("runtimeConfig", conf["runtimeConfig"]);
+  return readIpamConf(conf, asObject("ipam", conf["ipam"]), runtime, "flatnet-ipam");
+}
+
+function readIpamConf(conf: Fields, own: Fields, runtime: Fields, mode: Mode): IpamConf {
+  const daemon = readDaemonConf(conf, mode);
+  return {
+    ...daemon,
+    requestedAddresses: parseRequestedAddresses(conf, runtime),
+    routes: asList("routes", own["routes"]).map(parseRoute),
+    dns: parseDns(conf, runtime),
+    prevResult: present(conf["prevResult"])
+      ? parseResult("prevResult", asObject("prevResult", conf["prevResult"]), daemon.cniVersion)
+      : undefined,
   };
 }
 
@@ -65,8 +165,6 @@ export function versionIn(text: string, otherwise: string): string {
     return otherwise;
   }
 }
-
-type Fields = Readonly<Record<string, unknown>>;
 
 function parseObject(text: string): Fields {
   let value: unknown;
@@ -87,42 +185,168 @@ function parseObject(text: string): Fields {
   return value as Fields;
 }
 
-function stringField(conf: Fields, field: string, otherwise: string): string {
-  const value = conf[field];
-  if (value === undefined) return otherwise;
-  if (typeof value !== "string") throw invalid(field, value, "a string");
-  return value;
-}
-
-function integerField(conf: Fields, field: string, otherwise: number, least: number, most: number): number {
-  const value = conf[field];
-  if (value === undefined) return otherwise;
-  if (typeof value !== "number" || !Number.isInteger(value) || value < least || value > most) {
-    throw invalid(field, value, `a whole number from ${least} to ${most}`);
+function readDaemonConf(conf: Fields, mode: Mode): DaemonConf {
+  const own = mode === "flatnet" ? conf : asObject("ipam", conf["ipam"]);
+  const cniVersion = assertSupported(asString("cniVersion", conf["cniVersion"], VERSION_WHEN_ABSENT));
+  const name = asString("name", conf["name"], "");
+  if (!isIdentifier(name) || name.length > 256) {
+    throw invalid("name", conf["name"], 'a network name of letters, digits, "_", "." and "-"');
   }
-  return value;
+  const timeoutMs = asInteger("timeoutMs", own["timeoutMs"], DEFAULT_TIMEOUT_MS, 1, 600_000);
+  return {
+    cniVersion,
+    name,
+    socket: asPath("socket", own["socket"], DEFAULT_SOCKET, SOCKET_PATH_MAX),
+    timeoutMs,
+    connectWaitMs: asInteger(
+      "connectWaitMs",
+      own["connectWaitMs"],
+      Math.min(DEFAULT_CONNECT_WAIT_MS, timeoutMs),
+      0,
+      timeoutMs,
+    ),
+    journalDir: asPath("journalDir", own["journalDir"], DEFAULT_JOURNAL_DIR, 3000),
+  };
 }
 
 /** 0 or absent takes the daemon's. 68 is the least that IPv4 allows (RFC 791); IPv6 needs 1280 (RFC 8200, section 5). */
-function mtuField(conf: Fields): number {
-  const value = integerField(conf, "mtu", 0, 0, 65_535);
-  if (value !== 0 && value < 68) throw invalid("mtu", value, "0 or a whole number from 68 to 65535");
-  return value;
+function parseMtu(value: unknown): number {
+  const mtu = asInteger("mtu", value, 0, 0, 65_535);
+  if (mtu !== 0 && mtu < 68) throw invalid("mtu", value, "0 or a whole number from 68 to 65535");
+  return mtu;
 }
 
-function pathField(conf: Fields, field: string, otherwise: string, most: number): string {
-  const value = stringField(conf, field, otherwise);
-  if (value[0] !== "/" || value.includes("\0")) throw invalid(field, value, "an absolute path");
-  if (new TextEncoder().encode(value).length > most) throw invalid(field, value, `a path of at most ${most} bytes`);
-  return value;
+/** Both places of CONVENTIONS.md: the `ips` capability and the older `args.cni.ips`, with or without prefix length. */
+function parseRequestedAddresses(conf: Fields, runtime: Fields): string[] {
+  const read = (field: string, value: unknown) =>
+    asStrings(field, value).map((text, i) => {
+      const at = `${field}.${i}`;
+      return formatAddress(text.includes("/") ? asCidr(at, text).address : asAddress(at, text));
+    });
+  const args = asObject("args.cni", asObject("args", conf["args"])["cni"]);
+  const wanted = present(runtime["ips"]) ? read("runtimeConfig.ips", runtime["ips"]) : [];
+  return wanted.length > 0 ? wanted : read("args.cni.ips", args["ips"]);
 }
 
-function invalid(field: string, value: unknown, expected: string): CniError {
-  const text = value === undefined ? "missing" : (JSON.stringify(value) ?? String(value));
-  const shown = text.length > 200 ? `${text.slice(0, 200)}…` : text;
-  return new CniError(
-    CNI_CODES.invalidConfig,
-    "invalid network configuration",
-    `${field} is ${shown}, not ${expected}`,
-  );
+/** "02:42:ac:11:00:02", as in `ip link`. A group address can't be an interface's own (IEEE 802). */
+function parseMac(field: string, value: unknown): Uint8Array {
+  const parts = typeof value === "string" ? value.split(":") : [];
+  const bytes = new Uint8Array(6);
+  let good = parts.length === 6;
+  for (let i = 0; good && i < 6; i++) {
+    const part = parts[i] as string;
+    const byte = part.length === 2 ? Number(`0x${part}`) : Number.NaN;
+    good = Number.isInteger(byte) && part[0] !== "+" && part[0] !== "-";
+    bytes[i] = byte;
+  }
+  const zero = bytes.every((byte) => byte === 0);
+  if (!good || zero || ((bytes[0] as number) & 1) === 1) throw invalid(field, value, "the MAC address of an interface");
+  return bytes;
+}
+
+/** kubelet sends every port of the pod, with hostPort 0 where there is none: those are no mappings. */
+function parsePortMappings(value: unknown): PortMapping[] {
+  const mappings: PortMapping[] = [];
+  for (const [i, item] of asList("runtimeConfig.portMappings", value).entries()) {
+    const at = `runtimeConfig.portMappings.${i}`;
+    const mapping = asObject(at, item);
+    const hostPort = asInteger(`${at}.hostPort`, mapping["hostPort"], 0, 0, 65_535);
+    if (hostPort === 0) continue;
+    const protocol = asString(`${at}.protocol`, mapping["protocol"], "tcp").toLowerCase();
+    if (protocol !== "tcp" && protocol !== "udp" && protocol !== "sctp") {
+      throw invalid(`${at}.protocol`, mapping["protocol"], "tcp, udp or sctp");
+    }
+    const hostIp = asString(`${at}.hostIP`, mapping["hostIP"], "");
+    mappings.push({
+      hostPort,
+      containerPort: asInteger(`${at}.containerPort`, mapping["containerPort"], 0, 1, 65_535) || absent(at),
+      protocol,
+      hostIp: hostIp === "" ? "" : formatAddress(asAddress(`${at}.hostIP`, hostIp)),
+    });
+  }
+  return mappings;
+}
+
+function absent(at: string): never {
+  throw invalid(`${at}.containerPort`, undefined, "a whole number from 1 to 65535");
+}
+
+function parseRoute(value: unknown, i: number): RouteConf {
+  const at = `routes.${i}`;
+  const route = asObject(at, value);
+  const { address, length } = asCidr(`${at}.dst`, route["dst"]);
+  const gateway = present(route["gw"]) && route["gw"] !== "" ? asAddress(`${at}.gw`, route["gw"]) : undefined;
+  if (gateway !== undefined && gateway.length !== address.length) {
+    throw invalid(`${at}.gw`, route["gw"], `an address of the family of ${String(route["dst"])}`);
+  }
+  const number = (key: string, most: number) =>
+    present(route[key]) ? asInteger(`${at}.${key}`, route[key], 0, 0, most) : undefined;
+  return {
+    destination: address,
+    length,
+    gateway,
+    mtu: number("mtu", 65_535),
+    advmss: number("advmss", 65_535),
+    priority: number("priority", U32),
+    table: number("table", U32),
+    scope: number("scope", 255),
+  };
+}
+
+/** What a pod's namespace has for itself. Anything else would be the node's. */
+const SYSCTL_ROOTS = ["net.ipv4.", "net.ipv6.", "net.core.", "net.unix.", "net.netfilter."];
+
+function parseSysctls(value: unknown): Map<string, string> {
+  const sysctls = new Map<string, string>();
+  const fields = asObject("sysctls", value);
+  for (const name in fields) {
+    const allowed = SYSCTL_ROOTS.some((root) => name.startsWith(root)) && isSysctlName(name);
+    if (!allowed) throw invalid("sysctls", name, `a sysctl of a pod's own: ${SYSCTL_ROOTS.join("*, ")}*`);
+    const text = fields[name];
+    if (typeof text !== "string" || text.length > 256) throw invalid(`sysctls.${name}`, text, "a short string");
+    sysctls.set(name, text);
+  }
+  return sysctls;
+}
+
+/** Letters, digits, "_", "-" between single dots, so that the name can't leave /proc/sys/net as a path. */
+function isSysctlName(name: string): boolean {
+  for (const part of name.split(".")) if (!isIdentifier(part) || part.includes(".")) return false;
+  return true;
+}
+
+/** The configuration's own `dns`, over which the runtime's goes (CONVENTIONS.md: searches, servers, options). */
+function parseDns(conf: Fields, runtime: Fields): Dns {
+  const own = asObject("dns", conf["dns"]);
+  const given = asObject("runtimeConfig.dns", runtime["dns"]);
+  const pick = (name: string, ownKey: string, key: string) => {
+    const first = asStrings(`runtimeConfig.dns.${key}`, given[key]);
+    const list = first.length > 0 ? first : asStrings(`dns.${ownKey}`, own[ownKey]);
+    return list.length > 0 ? { [name]: list } : {};
+  };
+  const domain = asString("dns.domain", own["domain"], "");
+  return {
+    ...pick("nameservers", "nameservers", "servers"),
+    ...(domain === "" ? {} : { domain }),
+    ...pick("search", "search", "searches"),
+    ...pick("options", "options", "options"),
+  };
+}
+
+/** GC's list: `cni.dev/valid-attachments`, or `cni.dev/attachments` as the 1.1.0 tag calls it in one place. */
+function parseValidAttachments(conf: Fields): Set<string> {
+  const key = present(conf["cni.dev/valid-attachments"]) ? "cni.dev/valid-attachments" : "cni.dev/attachments";
+  if (!present(conf[key])) {
+    throw invalid("cni.dev/valid-attachments", undefined, "the list of attachments to keep; an empty one frees all");
+  }
+  const valid = new Set<string>();
+  for (const [i, item] of asList(key, conf[key], 65_536).entries()) {
+    const attachment = asObject(`${key}.${i}`, item);
+    const containerId = asString(`${key}.${i}.containerID`, attachment["containerID"], "");
+    const ifname = asString(`${key}.${i}.ifname`, attachment["ifname"], "");
+    if (containerId === "" || ifname === "")
+      throw invalid(`${key}.${i}`, item, "an object with containerID and ifname");
+    valid.add(`${containerId}/${ifname}`);
+  }
+  return valid;
 }

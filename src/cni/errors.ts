@@ -3,6 +3,7 @@
 // The CNI error codes and the one table that turns what the plugin's modules throw into them (CNI spec 1.1.0, section 5,
 // "Error"). Only this file knows the numbers.
 import { RpcError } from "../grpc/client.ts";
+import { Status } from "../grpc/status.ts";
 import { NetlinkError } from "../netlink/message.ts";
 import { SysError } from "../sys/sys.ts";
 
@@ -16,10 +17,16 @@ export const CNI_CODES = {
   /** CNI_NETNS is the plugin's own namespace. Not in the spec's table; libcni's ErrInvalidNetNS. */
   invalidNetns: 8,
   tryAgainLater: 11,
+  /** STATUS: ADD would fail now. */
+  notAvailable: 50,
+  /** STATUS: the same, and pods that are there may be cut off. */
+  limitedConnectivity: 51,
   /** From 100 on the codes are the plugin's own: the kernel refused a step. */
   kernelRefused: 100,
   /** The pod already has an interface of that name, or this attachment is up already. */
   interfaceExists: 101,
+  /** CHECK found the attachment other than ADD made it. */
+  differs: 102,
   /** A bug: libcni's ErrInternal. */
   internal: 999,
 } as const;
@@ -51,15 +58,21 @@ export function toCniError(thrown: unknown): CniError {
   return new CniError(CNI_CODES.internal, "internal error", String(thrown), thrown);
 }
 
-const INVALID_ARGUMENT = 3;
+/** What the daemon refuses for what was asked: the same request won't do the next time either. */
+const REFUSALS: readonly number[] = [Status.INVALID_ARGUMENT, Status.OUT_OF_RANGE, Status.FAILED_PRECONDITION];
 
 function fromRpc(error: RpcError): CniError {
-  // What the daemon calls invalid won't be valid the next time; everything else may pass: a full subnet, a restart, a
-  // deadline. The runtime tries again on code 11.
-  if (error.status === INVALID_ARGUMENT) {
+  // Everything else may pass: a full subnet, an address or a port that is taken, a restart, a deadline. The runtime tries
+  // again on code 11.
+  if (REFUSALS.includes(error.status)) {
     return new CniError(CNI_CODES.invalidConfig, "the daemon refused the request", error.message, error);
   }
-  return new CniError(CNI_CODES.tryAgainLater, "no address from the daemon", error.message, error);
+  return new CniError(
+    CNI_CODES.tryAgainLater,
+    "the daemon could not be asked or could not do it",
+    error.message,
+    error,
+  );
 }
 
 /** The error document of the spec, in the caller's version. */

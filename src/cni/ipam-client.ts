@@ -1,47 +1,106 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The daemon as the plugin knows it: two calls of the contract in proto/, and nothing else.
-import { AllocateRequest, AllocateResponse, ReleaseRequest } from "../gen/flatnet/ipam/v1/ipam.ts";
-import { callUnary } from "../grpc/client.ts";
+// The daemon as the plugin knows it: calls of the contract in proto/, and nothing else.
+import {
+  AllocateRequest,
+  AllocateResponse,
+  type Allocation as AllocationMessage,
+  GetAllocationRequest,
+  GetAllocationResponse,
+  ListAllocationsRequest,
+  ListAllocationsResponse,
+  ReleaseRequest,
+  StatusRequest,
+  StatusResponse,
+} from "../gen/flatnet/ipam/v1/ipam.ts";
+import { callUnary, RpcError } from "../grpc/client.ts";
+import { Status } from "../grpc/status.ts";
 import { parseAddress } from "../net/address.ts";
 import type { Attachment } from "../net/names.ts";
-import type { Sys } from "../sys/sys.ts";
-import type { K8sArgs } from "./args.ts";
-import type { PluginConf } from "./conf.ts";
+import type { CmdArgs } from "./args.ts";
+import type { DaemonConf, IpamConf, PortMapping } from "./conf.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
+import type { World } from "./world.ts";
 
 const SERVICE = "/flatnet.ipam.v1.IpamService";
-/** An answer has two addresses; this leaves room for what later versions add. */
+/** One attachment's answer has a few hundred bytes; this leaves room for what later versions add. */
 const MAX_RESPONSE_BYTES = 64 * 1024;
+/** All attachments of a node: 65,536 of them with a few hundred bytes each. */
+const MAX_LIST_BYTES = 32 * 1024 * 1024;
 
-/** What the daemon said, not yet checked: what it gave has to be given back even if it makes no sense. */
-export interface Allocation {
-  readonly addresses: readonly string[];
-  /** In bytes. */
-  readonly mtu: number;
-  /** The attachment had them before this call. */
-  readonly existed: boolean;
+/** What ADD asks for. */
+export interface Wanted {
+  readonly attachment: Attachment;
+  readonly args: CmdArgs;
+  /** Empty when another plugin makes the link. */
+  readonly hostIfname: string;
+  readonly portMappings: readonly PortMapping[];
+  readonly withGateway: boolean;
 }
 
-/** @throws RpcError when the daemon can't be asked or refuses. */
-export function allocate(
-  sys: Sys,
-  conf: PluginConf,
-  attachment: Attachment,
-  pod: K8sArgs | undefined,
-  netns: string,
-  hostIfname: string,
-): Allocation {
-  const request = AllocateRequest.encode({
-    attachment,
-    pod,
-    netns,
-    hostIfname,
-    requestedAddresses: [],
-    portMappings: [],
-    withGateway: false,
-  }).finish();
-  return AllocateResponse.decode(call(sys, conf, "Allocate", request, conf.connectWaitMs));
+/** Calls with one configuration. Every method throws RpcError. */
+export class IpamClient {
+  readonly #world: World;
+  readonly #conf: DaemonConf;
+
+  constructor(world: World, conf: DaemonConf) {
+    this.#world = world;
+    this.#conf = conf;
+  }
+
+  /** What the daemon said, not yet checked: what it gave has to be given back even if it makes no sense. */
+  allocate(conf: IpamConf, { attachment, args, hostIfname, portMappings, withGateway }: Wanted): AllocateResponse {
+    const request = AllocateRequest.encode({
+      attachment,
+      pod: args.pod,
+      netns: args.netns,
+      hostIfname,
+      requestedAddresses: [...conf.requestedAddresses],
+      portMappings: [...portMappings],
+      withGateway,
+    });
+    return AllocateResponse.decode(this.#call("Allocate", request.finish(), conf.connectWaitMs));
+  }
+
+  /** @param connectWaitMs how long to wait for a daemon that isn't listening */
+  release(attachment: Attachment, connectWaitMs: number): void {
+    this.#call("Release", ReleaseRequest.encode({ attachment }).finish(), connectWaitMs);
+  }
+
+  /** What the attachment has; undefined when it has nothing. */
+  get(attachment: Attachment): AllocationMessage | undefined {
+    const request = GetAllocationRequest.encode({ attachment }).finish();
+    try {
+      return GetAllocationResponse.decode(this.#call("GetAllocation", request, this.#conf.connectWaitMs)).allocation;
+    } catch (error) {
+      if (error instanceof RpcError && error.status === Status.NOT_FOUND) return undefined;
+      throw error;
+    }
+  }
+
+  list(): AllocationMessage[] {
+    const request = ListAllocationsRequest.encode({}).finish();
+    const answer = this.#call("ListAllocations", request, this.#conf.connectWaitMs, MAX_LIST_BYTES);
+    return ListAllocationsResponse.decode(answer).allocations;
+  }
+
+  /** Doesn't wait: a daemon that isn't there is the answer. */
+  status(): StatusResponse {
+    return StatusResponse.decode(this.#call("Status", StatusRequest.encode({}).finish(), 0));
+  }
+
+  #call(method: string, message: Uint8Array, connectWaitMs: number, most = MAX_RESPONSE_BYTES): Uint8Array {
+    const { traceparent } = this.#world;
+    return callUnary(this.#world.sys, {
+      socketPath: this.#conf.socket,
+      path: `${SERVICE}/${method}`,
+      message,
+      deadlineMs: this.#conf.timeoutMs,
+      connectWaitMs,
+      maxResponseBytes: most,
+      ...(traceparent !== undefined && { metadata: [["traceparent", traceparent]] }),
+    });
+  }
 }
 
 /**
@@ -81,23 +140,4 @@ function isHost(address: Uint8Array): boolean {
 
 function strange(what: string, cause?: unknown): CniError {
   return new CniError(CNI_CODES.internal, "the daemon's answer makes no sense", what, cause);
-}
-
-/**
- * @param connectWaitMs how long to wait for a daemon that isn't listening
- * @throws RpcError
- */
-export function release(sys: Sys, conf: PluginConf, attachment: Attachment, connectWaitMs: number): void {
-  call(sys, conf, "Release", ReleaseRequest.encode({ attachment }).finish(), connectWaitMs);
-}
-
-function call(sys: Sys, conf: PluginConf, method: string, message: Uint8Array, connectWaitMs: number): Uint8Array {
-  return callUnary(sys, {
-    socketPath: conf.socket,
-    path: `${SERVICE}/${method}`,
-    message,
-    deadlineMs: conf.timeoutMs,
-    connectWaitMs,
-    maxResponseBytes: MAX_RESPONSE_BYTES,
-  });
 }

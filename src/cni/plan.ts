@@ -2,14 +2,18 @@
 //
 // What one pod's network is made of: the veth pair and, for each end, the requests that finish it. Pure; apply.ts sends
 // them. The shape is docs/decisions/0003: no address is spent on a gateway and nobody ever has to ask who has one.
-import { hostLength, parseAddress } from "../net/address.ts";
-import { hostMac, linkLocal, podMac } from "../net/mac.ts";
+import { type Family, familyOf, formatAddress, hostLength, parseAddress } from "../net/address.ts";
+import { formatMac, hostMac, linkLocal, podMac } from "../net/mac.ts";
 import { type Attachment, hostLinkName, LINK_GROUP, linkAlias, ROUTE_PROTOCOL } from "../net/names.ts";
 import { addAddress } from "../netlink/address.ts";
 import { createVeth, getLink, setAddrGenModeNone, setLinkUp, type VethEnd } from "../netlink/link.ts";
 import type { Request } from "../netlink/message.ts";
 import { addNeighbour } from "../netlink/neighbour.ts";
-import { addRoute, type Route, replaceRoute } from "../netlink/route.ts";
+import { addRoute, type Route, replaceRoute, TABLE_MAIN } from "../netlink/route.ts";
+import { type Bandwidth, bandwidthRequests } from "./bandwidth.ts";
+import type { PluginConf, RouteConf } from "./conf.ts";
+import { CNI_CODES, CniError } from "./errors.ts";
+import type { Dns, Result, ResultRoute } from "./result.ts";
 
 /** The next hop every pod has, in each family. No interface owns it: a permanent neighbour entry is all it needs. */
 export const GATEWAY = {
@@ -25,24 +29,109 @@ export interface PodNetworkPlan {
   /** In bytes, for both ends. */
   readonly mtu: number;
   readonly alias: string;
+  /** The pod's routes, in the order in which they can be made; each leads to the next hop or to the link. */
+  readonly routes: readonly PodRoute[];
+  /** Sysctls of the pod's namespace, as paths below /proc/sys/net: "ipv6/conf/eth0/accept_dad". */
+  readonly sysctls: readonly (readonly [path: string, value: string])[];
+  readonly bandwidth: Bandwidth | undefined;
 }
 
-/** @param addresses at least one */
+/** A route of the pod out of its link. */
+export type PodRoute = Omit<Route, "oif" | "protocol" | "kind">;
+
+/** What the configuration asks for beside an address. */
+export type Wishes = Pick<PluginConf, "mac" | "routes" | "sysctls" | "bandwidth">;
+
+/**
+ * @param addresses at least one
+ * @throws CniError 7 for a wish that the addresses or the data path don't allow
+ */
 export function planPodNetwork(
   attachment: Attachment,
   pod: { namespace: string; name: string } | undefined,
   addresses: readonly Uint8Array[],
   mtu: number,
+  wishes: Wishes,
   sha256: (text: string) => Uint8Array,
 ): PodNetworkPlan {
+  refuseImpossible(wishes.routes, addresses);
   const first = addresses[0] as Uint8Array;
   return {
     host: { name: hostLinkName(attachment, sha256), mac: hostMac(first) },
-    pod: { name: attachment.ifname, mac: podMac(first) },
+    pod: { name: attachment.ifname, mac: wishes.mac ?? podMac(first) },
     addresses,
     mtu,
     alias: linkAlias(pod, attachment.containerId),
+    routes: addresses.flatMap((address) => planRoutes(familyOf(address), wishes.routes)),
+    sysctls: planSysctls(attachment.ifname, addresses, wishes.sysctls),
+    bandwidth: wishes.bandwidth,
   };
+}
+
+/** The family's next hop, its default route, and what the configuration asks for. A default route of its own comes instead. */
+function planRoutes(family: Family, wishes: readonly RouteConf[]): PodRoute[] {
+  const gateway = GATEWAY[family];
+  const anywhere = new Uint8Array(gateway.length);
+  const wished = wishes.filter(({ destination }) => destination.length === gateway.length).map(toPodRoute);
+  const ownDefault = wished.some(({ length, table }) => length === 0 && (table ?? TABLE_MAIN) === TABLE_MAIN);
+  const routes: PodRoute[] = [];
+  // fe80::1 is on-link by the pod's own link-local address; 169.254.1.1 needs a route that says so.
+  if (family === 4) routes.push({ family, destination: gateway, length: 32 });
+  if (!ownDefault) routes.push({ family, destination: anywhere, length: 0, gateway });
+  return routes.concat(wished);
+}
+
+function toPodRoute(wish: RouteConf): PodRoute {
+  const { destination, length, priority, table, scope, mtu, advmss } = wish;
+  const family = familyOf(destination);
+  const gateway = GATEWAY[family];
+  return {
+    family,
+    destination,
+    length,
+    gateway,
+    ...(priority !== undefined && { priority }),
+    ...(table !== undefined && { table }),
+    ...(scope !== undefined && { scope }),
+    ...(mtu !== undefined && { mtu }),
+    ...(advmss !== undefined && { advmss }),
+  };
+}
+
+/** Refuses routes that can't be: of a family without an address, or by a next hop that nobody answers for. */
+function refuseImpossible(routes: readonly RouteConf[], addresses: readonly Uint8Array[]): void {
+  for (const [i, { destination, length, gateway }] of routes.entries()) {
+    const family = familyOf(destination);
+    const at = `routes.${i} to ${formatAddress(destination)}/${length}`;
+    if (!addresses.some((address) => familyOf(address) === family)) {
+      throw new CniError(
+        CNI_CODES.invalidConfig,
+        "invalid network configuration",
+        `${at}: the pod has no IPv${family} address`,
+      );
+    }
+    if (gateway !== undefined && formatAddress(gateway) !== formatAddress(GATEWAY[family])) {
+      const only = `${at}: gw is ${formatAddress(gateway)}, but a pod's only next hop is ${formatAddress(GATEWAY[family])}`;
+      throw new CniError(CNI_CODES.invalidConfig, "invalid network configuration", only);
+    }
+  }
+}
+
+/**
+ * Some runtimes make sandboxes with IPv6 switched off. accept_dad=0 is for addresses that others add to the pod later:
+ * there is nobody on this link to collide with; our own carry IFA_F_NODAD.
+ */
+function planSysctls(
+  ifname: string,
+  addresses: readonly Uint8Array[],
+  wished: ReadonlyMap<string, string>,
+): [string, string][] {
+  const sysctls: [string, string][] = [];
+  if (addresses.some((address) => address.length === 16)) {
+    sysctls.push([`ipv6/conf/${ifname}/disable_ipv6`, "0"], [`ipv6/conf/${ifname}/accept_dad`, "0"]);
+  }
+  for (const [name, value] of wished) sysctls.push([name.slice("net.".length).replaceAll(".", "/"), value]);
+  return sysctls;
 }
 
 /** In the host's namespace: both ends, and the look-up that tells their indexes. */
@@ -55,20 +144,13 @@ export function podRequests(plan: PodNetworkPlan, index: number): Request[] {
   const { name, mac } = plan.pod;
   const requests = [setAddrGenModeNone(index, name), setLinkUp(index, name)];
   for (const address of plan.addresses) {
-    const family = address.length === 4 ? 4 : 6;
-    const gateway = GATEWAY[family];
-    const route: Omit<Route, "destination" | "length"> = {
-      family,
-      kind: "unicast",
-      oif: index,
-      protocol: ROUTE_PROTOCOL,
-    };
-    const anywhere = new Uint8Array(address.length);
-    requests.push(addAddress(index, name, address), addNeighbour(index, name, gateway, plan.host.mac));
-    if (family === 4) requests.push(addRoute({ ...route, destination: gateway, length: 32 }));
-    // IPv6 wants every interface to have a link-local address (RFC 4291, section 2.8), and it is what makes fe80::1 on-link.
-    else requests.push(addAddress(index, name, linkLocal(mac), 64));
-    requests.push(addRoute({ ...route, destination: anywhere, length: 0, gateway }));
+    const family = familyOf(address);
+    requests.push(addAddress(index, name, address), addNeighbour(index, name, GATEWAY[family], plan.host.mac));
+    // IPv6 wants every interface to have a link-local address (RFC 4291, section 2.8).
+    if (family === 6) requests.push(addAddress(index, name, linkLocal(mac), 64));
+  }
+  for (const route of plan.routes) {
+    requests.push(addRoute({ ...route, kind: "unicast", oif: index, protocol: ROUTE_PROTOCOL }));
   }
   return requests;
 }
@@ -78,7 +160,7 @@ export function hostRequests(plan: PodNetworkPlan, index: number): Request[] {
   const { name } = plan.host;
   const requests = [setAddrGenModeNone(index, name), setLinkUp(index, name, plan.alias)];
   for (const address of plan.addresses) {
-    const family = address.length === 4 ? 4 : 6;
+    const family = familyOf(address);
     requests.push(
       addNeighbour(index, name, address, plan.pod.mac),
       // Replace, not add: the address is ours alone, so a route to it through another link is a left-over.
@@ -93,4 +175,61 @@ export function hostRequests(plan: PodNetworkPlan, index: number): Request[] {
     );
   }
   return requests;
+}
+
+/** The requests that limit the pod's bandwidth, for each end; none where nothing is asked for. */
+export function bandwidthOf(plan: PodNetworkPlan, link: { index: number; peerIndex: number }) {
+  if (plan.bandwidth === undefined) return { host: [], pod: [] };
+  return bandwidthRequests(plan.bandwidth, {
+    hostIndex: link.index,
+    hostName: plan.host.name,
+    podIndex: link.peerIndex,
+    podName: plan.pod.name,
+    mtu: plan.mtu,
+  });
+}
+
+/** What ADD tells of the plan. `sandbox` is CNI_NETNS as the runtime gave it. */
+export function planResult(plan: PodNetworkPlan, sandbox: string, dns: Dns): Result {
+  const { addresses, mtu, routes } = plan;
+  return {
+    interfaces: [
+      { name: plan.host.name, mac: formatMac(plan.host.mac), mtu },
+      { name: plan.pod.name, mac: formatMac(plan.pod.mac), sandbox, mtu },
+    ],
+    ips: addresses.map((address) => ({
+      address: `${formatAddress(address)}/${hostLength(familyOf(address))}`,
+      gateway: formatAddress(GATEWAY[familyOf(address)]),
+      interface: 1,
+    })),
+    // The route to the next hop itself is how, not where: runtimes and plugins behind us have no use for it.
+    routes: routes.filter(({ gateway }) => gateway !== undefined).map(toResultRoute),
+    dns,
+  };
+}
+
+function toResultRoute({ destination, length, gateway, mtu, advmss, priority, table, scope }: PodRoute): ResultRoute {
+  return {
+    dst: `${formatAddress(destination)}/${length}`,
+    ...(gateway !== undefined && { gw: formatAddress(gateway) }),
+    ...(mtu !== undefined && { mtu }),
+    ...(advmss !== undefined && { advmss }),
+    ...(priority !== undefined && { priority }),
+    ...(table !== undefined && { table }),
+    ...(scope !== undefined && { scope }),
+  };
+}
+
+/**
+ * Ours behind that of the plugins before us: a plugin passes on what it was given (CNI spec, section 3). Addresses point
+ * to interfaces by position, so ours move up.
+ */
+export function appendResult(previous: Result, own: Result): Result {
+  const offset = previous.interfaces.length;
+  return {
+    interfaces: [...previous.interfaces, ...own.interfaces],
+    ips: [...previous.ips, ...own.ips.map((ip) => ({ ...ip, interface: (ip.interface ?? 0) + offset }))],
+    routes: [...previous.routes, ...own.routes],
+    dns: Object.keys(own.dns).length > 0 ? own.dns : previous.dns,
+  };
 }

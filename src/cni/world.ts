@@ -11,6 +11,8 @@ export interface World {
   readonly wallClock: () => number;
   /** The process's id, for names of temporary files. */
   readonly pid: number;
+  /** W3C trace context of the runtime's call, to be passed on; absent where there is none or it is malformed. */
+  readonly traceparent?: string;
 }
 
 /** What the entry point is to do: at most one JSON document for stdout, text for stderr, and the exit status. */
@@ -18,4 +20,9 @@ export interface Outcome {
   readonly stdout: string;
   readonly stderr: string;
   readonly status: number;
+}
+
+/** All went well. Most verbs print nothing then. */
+export function succeed(stdout = "", stderr = ""): Outcome {
+  return { stdout, stderr, status: 0 };
 }

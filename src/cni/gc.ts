@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Allocation } from "../gen/flatnet/ipam/v1/ipam.ts";
+import { BlockingNetlink } from "../netlink/blocking.ts";
+import { deleteLink } from "../netlink/link.ts";
+import type { Sys } from "../sys/sys.ts";
+import type { GcConf } from "./conf.ts";
+import { CNI_CODES, CniError } from "./errors.ts";
+import { IpamClient } from "./ipam-client.ts";
+import { type Outcome, succeed, type World } from "./world.ts";
+
+/** How many links are deleted in one request batch. */
+const BATCH = 64;
+
+/**
+ * GC: what the network's attachments still have, beside those that the runtime knows, is taken away: links first, then
+ * addresses. One that fails doesn't stop the others (CNI spec, section 3, "Garbage-collecting a network").
+ * @throws CniError 100 naming everything that failed
+ */
+export function collectGarbage(world: World, conf: GcConf): Outcome {
+  const daemon = new IpamClient(world, conf);
+  const stale = daemon.list().filter((allocation) => isStale(allocation, conf));
+  const failures: string[] = [];
+  const errors = deleteLinks(world.sys, stale);
+  const unlinked = stale.filter((allocation, i) => {
+    const error = errors[i];
+    if (error !== undefined) failures.push(`${describe(allocation)}: ${error}`);
+    return error === undefined;
+  });
+  for (const allocation of unlinked) {
+    try {
+      if (allocation.attachment !== undefined) daemon.release(allocation.attachment, 0);
+    } catch (error) {
+      failures.push(`${describe(allocation)}: ${(error as Error).message}`);
+    }
+  }
+  if (failures.length > 0) {
+    const count = `${failures.length} of ${stale.length}`;
+    throw new CniError(CNI_CODES.kernelRefused, `${count} attachments could not be removed`, failures.join("; "));
+  }
+  return succeed();
+}
+
+/** Of this network, and unknown to the runtime. The network's gateway has no interface name and belongs to nobody. */
+function isStale({ attachment }: Allocation, conf: GcConf): boolean {
+  if (attachment === undefined || attachment.network !== conf.name || attachment.ifname === "") return false;
+  return !conf.validAttachments.has(`${attachment.containerId}/${attachment.ifname}`);
+}
+
+/** Deletes the host ends, as many as go in one batch at once; the position says what went wrong with which. */
+function deleteLinks(sys: Sys, stale: readonly Allocation[]): (string | undefined)[] {
+  const errors = new Array<string | undefined>(stale.length);
+  const linked = [...stale.keys()].filter((i) => stale[i]?.hostIfname !== "");
+  if (linked.length === 0) return errors;
+  const netlink = BlockingNetlink.open(sys);
+  try {
+    for (let at = 0; at < linked.length; at += BATCH) {
+      const batch = linked.slice(at, at + BATCH);
+      const result = netlink.submit(batch.map((i) => deleteLink((stale[i] as Allocation).hostIfname)));
+      for (const [j, i] of batch.entries()) {
+        const error = result.errors[j];
+        if (error !== undefined && error.errnoName !== "ENODEV") errors[i] = error.message;
+      }
+    }
+  } finally {
+    netlink.close();
+  }
+  return errors;
+}
+
+function describe({ attachment, addresses }: Allocation): string {
+  return `${attachment?.containerId ?? ""}/${attachment?.ifname ?? ""} (${addresses.join(", ")})`;
+}

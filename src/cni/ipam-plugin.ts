@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `flatnet-ipam`: the daemon's addresses for other plugins' links (CNI spec, section 4, "Plugin Delegation"). It makes no
+// link; its result has addresses with the length of their subnet, and the network's gateway in that subnet, which bridge
+// and ptp put on their own side.
+import type { AllocateResponse } from "../gen/flatnet/ipam/v1/ipam.ts";
+import { formatAddress } from "../net/address.ts";
+import { attachmentOf, type CmdArgs } from "./args.ts";
+import type { IpamConf, RouteConf } from "./conf.ts";
+import { CNI_CODES, CniError } from "./errors.ts";
+import { asCidr } from "./fields.ts";
+import { IpamClient, podAddresses } from "./ipam-client.ts";
+import { type IpConfig, type Result, type ResultRoute, resultDocument } from "./result.ts";
+import { UndoStack } from "./undo.ts";
+import { type Outcome, succeed, type World } from "./world.ts";
+
+/** ADD. The plugin that delegates to us gives the address back by DEL when it fails itself. */
+export function addIpam(world: World, args: CmdArgs, conf: IpamConf): Outcome {
+  const attachment = attachmentOf(conf.name, args);
+  const daemon = new IpamClient(world, conf);
+  const undo = new UndoStack();
+  return undo.whileTrying(() => {
+    const allocation = daemon.allocate(conf, { attachment, args, hostIfname: "", portMappings: [], withGateway: true });
+    if (!allocation.existed) undo.push("release the address", () => daemon.release(attachment, 0));
+    return succeed(`${resultDocument(toResult(allocation, conf), conf.cniVersion)}\n`);
+  });
+}
+
+/** Pure. */
+function toResult(allocation: AllocateResponse, conf: IpamConf): Result {
+  const { subnets, gateways } = allocation;
+  const ips = podAddresses(allocation.addresses).map((address, i): IpConfig => {
+    const subnet = subnets[i];
+    const gateway = gateways[i];
+    if (subnet === undefined || gateway === undefined) {
+      const text = `${formatAddress(address)} came without its subnet and gateway: the daemon is older than this plugin`;
+      throw new CniError(CNI_CODES.internal, "the daemon's answer makes no sense", text);
+    }
+    return { address: `${formatAddress(address)}/${asCidr("subnet", subnet).length}`, gateway };
+  });
+  return { interfaces: [], ips, routes: conf.routes.map(toResultRoute), dns: conf.dns };
+}
+
+function toResultRoute({ destination, length, gateway, mtu, advmss, priority, table, scope }: RouteConf): ResultRoute {
+  return {
+    dst: `${formatAddress(destination)}/${length}`,
+    ...(gateway !== undefined && { gw: formatAddress(gateway) }),
+    ...(mtu !== undefined && { mtu }),
+    ...(advmss !== undefined && { advmss }),
+    ...(priority !== undefined && { priority }),
+    ...(table !== undefined && { table }),
+    ...(scope !== undefined && { scope }),
+  };
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the kernel has of a pod network now, for CHECK. Reads, and changes nothing.
+import { familyOf } from "../net/address.ts";
+import { decodeAddress, dumpAddresses, type InterfaceAddress } from "../netlink/address.ts";
+import { BlockingNetlink } from "../netlink/blocking.ts";
+import { decodeLink, getLink, type Link } from "../netlink/link.ts";
+import type { Message, Request } from "../netlink/message.ts";
+import { decodeNeighbour, dumpNeighbours, type Neighbour } from "../netlink/neighbour.ts";
+import { decodeRoute, dumpRoutes, lookUpRoute, type Route } from "../netlink/route.ts";
+import { getRootQdisc } from "../netlink/tc.ts";
+import { O_RDONLY, type Sys, SysError } from "../sys/sys.ts";
+import type { PodNetns } from "./apply.ts";
+import { inNetns } from "./netns.ts";
+import type { PodNetworkPlan } from "./plan.ts";
+
+/** One end of the pair. */
+export interface ObservedEnd {
+  readonly link: Link;
+  readonly neighbours: readonly Neighbour[];
+  /** RTM_NEWQDISC messages; empty where no bandwidth limit is expected. */
+  readonly qdiscs: readonly Message[];
+}
+
+export interface Observation {
+  /** Undefined when there is no such link. */
+  readonly host: ObservedEnd | undefined;
+  readonly pod:
+    | (ObservedEnd & { readonly addresses: readonly InterfaceAddress[]; readonly routes: readonly Route[] })
+    | undefined;
+  /** For each address of the plan, the node's route that a packet to it would take; undefined when there is none. */
+  readonly hostRoutes: readonly (Route | undefined)[];
+  /** Values of the plan's sysctls in the pod, in its order; undefined for one that isn't there. */
+  readonly sysctls: readonly (string | undefined)[];
+}
+
+/** @throws NetlinkError or SysError when something can't be read at all */
+export function observe(sys: Sys, plan: PodNetworkPlan, netns: PodNetns): Observation {
+  const host = BlockingNetlink.open(sys);
+  try {
+    const limited = plan.bandwidth !== undefined;
+    const pod = inNetns(sys, netns.fd, netns.path, () => BlockingNetlink.open(sys));
+    try {
+      const podEnd = observeEnd(pod, plan.pod.name, limited);
+      const index = podEnd?.link.index;
+      const hostRoutes = plan.addresses.map((address) => first(ask(host, lookUpRoute(address, true)), decodeRoute));
+      return {
+        host: observeEnd(host, plan.host.name, limited),
+        pod: podEnd && {
+          ...podEnd,
+          addresses: decoded(pod.dump(dumpAddresses()), decodeAddress).filter((address) => address.index === index),
+          routes: plan.addresses.flatMap((address) =>
+            decoded(pod.dump(dumpRoutes(familyOf(address), ANY_PROTOCOL)), decodeRoute).filter(
+              ({ oif }) => oif === index,
+            ),
+          ),
+        },
+        hostRoutes,
+        sysctls: inNetns(sys, netns.fd, netns.path, () => plan.sysctls.map(([path]) => readSysctl(sys, path))),
+      };
+    } finally {
+      pod.close();
+    }
+  } finally {
+    host.close();
+  }
+}
+
+function observeEnd(netlink: BlockingNetlink, name: string, limited: boolean): ObservedEnd | undefined {
+  const link = first(ask(netlink, getLink(name)), decodeLink);
+  if (link === undefined) return undefined;
+  const neighbours = decoded(netlink.dump(dumpNeighbours(link.index)), decodeNeighbour);
+  return {
+    link,
+    // Older kernels don't filter the dump.
+    neighbours: neighbours.filter(({ index }) => index === link.index),
+    qdiscs: limited ? ask(netlink, getRootQdisc(link.index, name)) : [],
+  };
+}
+
+/** RTPROT_UNSPEC: every route, whoever made it. */
+const ANY_PROTOCOL = 0;
+
+/** What the kernel says when there is no such link, route or qdisc. An unreachable route refuses its look-up. */
+const ABSENT = ["ENODEV", "ENOENT", "ESRCH", "ENETUNREACH", "EHOSTUNREACH"];
+
+/** The answers to one question; none when there is no such thing. */
+function ask(netlink: BlockingNetlink, request: Request): Message[] {
+  const { answers, errors } = netlink.submit([request]);
+  const error = errors[0];
+  if (error !== undefined && !ABSENT.includes(error.errnoName)) throw error;
+  return answers;
+}
+
+function first<T>(messages: readonly Message[], decode: (message: Message) => T | undefined): T | undefined {
+  return decoded(messages, decode)[0];
+}
+
+function decoded<T>(messages: readonly Message[], decode: (message: Message) => T | undefined): T[] {
+  return messages.map(decode).filter((item) => item !== undefined);
+}
+
+function readSysctl(sys: Sys, path: string): string | undefined {
+  let fd: number;
+  try {
+    fd = sys.open(`/proc/sys/net/${path}`, O_RDONLY);
+  } catch (error) {
+    if (error instanceof SysError && error.code === "ENOENT") return undefined;
+    throw error;
+  }
+  try {
+    const buffer = new Uint8Array(4096);
+    return new TextDecoder().decode(buffer.subarray(0, sys.read(fd, buffer))).trim();
+  } finally {
+    sys.close(fd);
+  }
+}
