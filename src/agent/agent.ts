@@ -59,7 +59,7 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
 
   await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
   await mkdir(dirname(config.socket), { recursive: true, mode: 0o700 });
-  const service = await openIpam(config, closers);
+  const service = await openIpam(config, log, closers);
   const journal = await keepJournal(join(config.stateDir, "journal"), service, log, closers);
 
   const changed = await enableForwarding(new Set(config.podCIDRs.map(({ family }) => family)));
@@ -83,6 +83,7 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   const server: IpamServer = await serveIpam({
     service,
     mtu: () => (config.mtu === 0 ? keeper.mtu : config.mtu),
+    routesSynced: () => keeper.synced,
     socketPath: config.socket,
     log,
   });
@@ -108,7 +109,7 @@ async function readPeersFile(path: string): Promise<string> {
   return bytes.toString("utf8");
 }
 
-async function openIpam(config: Config, closers: Closer[]): Promise<IpamService> {
+async function openIpam(config: Config, log: Log, closers: Closer[]): Promise<IpamService> {
   const { store, snapshot } = await Store.open(config.stateDir);
   let service: IpamService;
   try {
@@ -116,6 +117,7 @@ async function openIpam(config: Config, closers: Closer[]): Promise<IpamService>
       subnets: config.podCIDRs,
       cooldownMs: config.coolDownSeconds * 1000,
       bootId: await readBootId(),
+      log,
     });
   } catch (error) {
     await store.close();
@@ -128,8 +130,9 @@ async function openIpam(config: Config, closers: Closer[]): Promise<IpamService>
 /** Works off the plugin's notes now, and whenever a new one appears. */
 async function keepJournal(dir: string, service: IpamService, log: Log, closers: Closer[]): Promise<Loop> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
+  const told = new Set<string>();
   const replay = async () => {
-    await replayJournal(dir, (attachment, at) => service.release(attachment, at), log);
+    await replayJournal(dir, (attachment, at) => service.release(attachment, at), log, told);
   };
   await replay();
   const loop = new Loop(replay, {

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { attachmentKey } from "../net/names.ts";
-import { Allocator } from "./allocator.ts";
+import { type AllocationRequest, Allocator } from "./allocator.ts";
 import { parseSnapshot, writesOf } from "./records.ts";
 import { attachment, BOOT_ID, prefixes, request } from "./testing/fixtures.ts";
 
@@ -18,15 +18,15 @@ class Node {
     this.subnets = prefixes(...subnets);
     this.allocator = new Allocator(this.subnets, REST);
   }
-  allocate(name: string, nowMs = START) {
-    const plan = this.allocator.planAllocate(request(name), BOOT_ID, nowMs);
-    if (plan.kind !== "exhausted") this.#apply(plan.change);
+  allocate(name: string, nowMs = START, more: Partial<AllocationRequest> = {}) {
+    const plan = this.allocator.planAllocate(request(name, more), BOOT_ID, nowMs);
+    if (plan.kind === "new" || plan.kind === "existed") for (const change of plan.changes) this.#apply(change);
     return plan;
   }
   /** The addresses the attachment gets, or why it gets none. */
-  addresses(name: string, nowMs = START): string {
-    const plan = this.allocate(name, nowMs);
-    return plan.kind === "exhausted" ? "exhausted" : plan.record.addresses.join(" ");
+  addresses(name: string, nowMs = START, more: Partial<AllocationRequest> = {}): string {
+    const plan = this.allocate(name, nowMs, more);
+    return plan.kind === "new" || plan.kind === "existed" ? plan.record.addresses.join(" ") : plan.kind;
   }
   release(name: string, nowMs = START, deletedAtMs?: number) {
     const plan = this.allocator.planRelease(attachment(name), nowMs, deletedAtMs);

@@ -2,12 +2,21 @@
 //
 // Who holds which address, and who gets the next one. Decisions are data: a plan function looks and returns a Change (or a
 // refusal), `apply` takes it into memory, and the service makes it durable. Nothing here waits, and time is an argument.
-import { type Family, formatAddress, parseAddress } from "../net/address.ts";
+import { type Family, familyOf, formatAddress, hostLength, parseAddress } from "../net/address.ts";
 import { type Attachment, attachmentKey } from "../net/names.ts";
 import { addressAt, formatPrefix, indexOf, overlaps, type Prefix } from "../net/prefix.ts";
 import { IpamError } from "./errors.ts";
 import { type Candidate, Pool, type PoolCounts } from "./pool.ts";
-import type { AllocationRecord, Change, PodName, Snapshot } from "./records.ts";
+import { PortIndex } from "./port-index.ts";
+import {
+  type AllocationRecord,
+  type Change,
+  gatewayAttachment,
+  isGateway,
+  type PodName,
+  type PortMapping,
+  type Snapshot,
+} from "./records.ts";
 
 /** How long an address rests by default: longer than the longest conntrack entry of a half-open flow (SYN_SENT, 120 s). */
 export const DEFAULT_COOLDOWN_MS = 120_000;
@@ -18,6 +27,12 @@ export interface AllocationRequest {
   readonly pod: PodName | undefined;
   readonly netns: string;
   readonly hostIfname: string;
+  /** Canonical text, at most one a family. The other families get any address. */
+  readonly requestedAddresses: readonly string[];
+  /** No two claim one port for different ports of the container. */
+  readonly portMappings: readonly PortMapping[];
+  /** The network is to have a gateway address in the subnet of each address. */
+  readonly withGateway: boolean;
 }
 
 /** Counts of a subnet of this node. */
@@ -26,18 +41,50 @@ export interface SubnetCounts extends PoolCounts {
   readonly cidr: string;
 }
 
-export type AllocatePlan =
+/** Which addresses an attachment gets, and where they are. */
+interface Granted {
+  readonly record: AllocationRecord;
+  /** To be made durable together; the last one is the attachment's. */
+  readonly changes: readonly Change[];
+  /** The subnet of each address, in canonical text; of one that is in no subnet of ours any more, the address itself. */
+  readonly subnets: readonly string[];
+  /** The network's gateway in each of them; empty unless asked for. */
+  readonly gateways: readonly string[];
+  /** An address is used again before its rest was over, because no other was left or because it was asked for. */
+  readonly restCutShort: boolean;
+}
+
+/** Why an attachment gets nothing. Nothing of any family is given then. */
+export type Refusal =
+  /** No address of this family is left. */
+  | { readonly kind: "exhausted"; readonly family: Family; readonly subnets: readonly SubnetCounts[] }
+  /** None of the subnets, whose texts these are, gives out an address that was asked for. */
   | {
-      readonly kind: "new";
-      readonly record: AllocationRecord;
-      readonly change: Change;
-      /** An address is used again before its rest was over, because no other was left. */
-      readonly restCutShort: boolean;
+      readonly kind: "outOfRange";
+      readonly address: string;
+      /** The subnet that has it and keeps it back. */
+      readonly reservedIn: string | undefined;
+      readonly subnets: readonly string[];
     }
+  /** An address that was asked for is somebody's. */
+  | { readonly kind: "addressTaken"; readonly address: string; readonly holder: AllocationRecord }
+  /** A port that was asked for is somebody's. */
+  | {
+      readonly kind: "portTaken";
+      readonly wanted: PortMapping;
+      readonly held: PortMapping;
+      readonly holder: AllocationRecord;
+    }
+  /** The attachment holds other addresses than it asks for. */
+  | { readonly kind: "differs"; readonly requested: readonly string[]; readonly record: AllocationRecord }
+  /** The attachment holds an address of a subnet that is not ours any more, in which no gateway can be had. */
+  | { readonly kind: "noGateway"; readonly address: string; readonly record: AllocationRecord };
+
+export type AllocatePlan =
+  | (Granted & { readonly kind: "new" })
   /** The attachment holds addresses; it keeps them. */
-  | { readonly kind: "existed"; readonly record: AllocationRecord; readonly change: Change }
-  /** No address of this family is left, so none of any family is given. */
-  | { readonly kind: "exhausted"; readonly family: Family; readonly subnets: readonly SubnetCounts[] };
+  | (Granted & { readonly kind: "existed" })
+  | Refusal;
 
 export type ReleasePlan =
   | { readonly kind: "released"; readonly record: AllocationRecord; readonly change: Change }
@@ -51,12 +98,24 @@ interface Place {
   readonly index: number;
 }
 
+/** What a family would get. */
+interface Choice {
+  readonly pool: Pool;
+  readonly candidate: Candidate;
+  readonly restCutShort: boolean;
+  /** The new gateway of the network in this pool, where it needs one. */
+  readonly gateway: Candidate | undefined;
+}
+
 export class Allocator {
   readonly #pools: readonly Pool[];
   readonly #cooldownMs: number;
   readonly #allocations = new Map<string, AllocationRecord>();
   /** The unique index: address to the key of its one holder, in whatever subnet. */
   readonly #holders = new Map<string, string>();
+  readonly #ports = new PortIndex();
+  /** Addresses of the gateways of each network. */
+  readonly #gateways = new Map<string, Set<string>>();
 
   /**
    * @param subnets tried in this order within a family; at least one, none overlapping another
@@ -92,36 +151,90 @@ export class Allocator {
 
   /** Which addresses the attachment gets. Changes nothing. */
   planAllocate(request: AllocationRequest, bootId: string, nowMs: number): AllocatePlan {
-    const existing = this.#allocations.get(attachmentKey(request.attachment));
-    const { attachment, pod, netns, hostIfname } = request;
+    const key = attachmentKey(request.attachment);
+    const existing = this.#allocations.get(key);
     if (existing !== undefined) {
-      const record = { ...existing, pod, netns, hostIfname, confirmedAtMs: nowMs, bootId };
-      return { kind: "existed", record, change: { kind: "confirm", record } };
+      const held = request.requestedAddresses.every((address) => existing.addresses.includes(address));
+      if (!held) return { kind: "differs", requested: request.requestedAddresses, record: existing };
     }
-    const addresses: string[] = [];
-    let restCutShort = false;
+    const conflict = this.#ports.conflict(key, request.portMappings);
+    if (conflict !== undefined) {
+      const { wanted, held, holder } = conflict;
+      return { kind: "portTaken", wanted, held, holder: this.#allocations.get(holder) as AllocationRecord };
+    }
+    return existing === undefined
+      ? this.#planNew(request, bootId, nowMs)
+      : this.#planExisting(existing, request, bootId, nowMs);
+  }
+
+  #planNew(request: AllocationRequest, bootId: string, nowMs: number): AllocatePlan {
+    const choices: Choice[] = [];
+    const requested = new Map<Family, Place>();
+    for (const address of request.requestedAddresses) {
+      const place = this.#place(address);
+      if (place === undefined) return this.#outOfRange(address);
+      const holder = this.#holders.get(address);
+      if (holder !== undefined) {
+        return { kind: "addressTaken", address, holder: this.#allocations.get(holder) as AllocationRecord };
+      }
+      requested.set(place.pool.prefix.family, place);
+    }
     for (const family of [4, 6] as const) {
       const pools = this.#pools.filter((pool) => pool.prefix.family === family);
       if (pools.length === 0) continue;
-      const choice = choose(pools, nowMs);
+      const choice = this.#choose(pools, requested.get(family), request, nowMs);
       if (choice === undefined) {
         return { kind: "exhausted", family, subnets: pools.map((pool) => countsOf(pool, nowMs)) };
       }
-      addresses.push(formatAddress(addressAt(choice.pool.prefix, choice.candidate.index)));
-      restCutShort ||= choice.restCutShort;
+      choices.push(choice);
     }
-    const record = {
-      attachment,
-      pod,
-      netns,
-      hostIfname,
-      addresses,
-      allocatedAtMs: nowMs,
-      confirmedAtMs: nowMs,
-      bootId,
-      extra: {},
+    const { attachment, pod, netns, hostIfname, portMappings } = request;
+    const common = { allocatedAtMs: nowMs, confirmedAtMs: nowMs, bootId, extra: {} };
+    const addresses = choices.map(({ pool, candidate }) => textAt(pool, candidate.index));
+    const record = { ...common, attachment, pod, netns, hostIfname, addresses, portMappings };
+    const made = choices.map(({ pool, gateway }) =>
+      gateway === undefined ? undefined : newGateway(attachment.network, textAt(pool, gateway.index), bootId, nowMs),
+    );
+    return {
+      kind: "new",
+      record,
+      changes: [...holds(made), { kind: "hold", record }],
+      subnets: choices.map(({ pool }) => formatPrefix(pool.prefix)),
+      gateways: request.withGateway
+        ? choices.map(({ pool }, i) => made[i]?.addresses[0] ?? (this.#gatewayIn(attachment.network, pool) as string))
+        : [],
+      restCutShort: choices.some(({ restCutShort }) => restCutShort),
     };
-    return { kind: "new", record, change: { kind: "hold", record }, restCutShort };
+  }
+
+  #planExisting(existing: AllocationRecord, request: AllocationRequest, bootId: string, nowMs: number): AllocatePlan {
+    const { pod, netns, hostIfname, portMappings, attachment } = request;
+    const record = { ...existing, pod, netns, hostIfname, portMappings, confirmedAtMs: nowMs, bootId };
+    const pools = existing.addresses.map((address) => this.#poolOf(address));
+    const made: (AllocationRecord | undefined)[] = [];
+    const gateways: string[] = [];
+    let restCutShort = false;
+    for (const [i, pool] of request.withGateway ? pools.entries() : []) {
+      if (pool === undefined) return { kind: "noGateway", address: existing.addresses[i] as string, record: existing };
+      const known = this.#gatewayIn(attachment.network, pool);
+      if (known === undefined) {
+        const candidate = chooseGateway(pool, undefined, nowMs);
+        if (candidate === undefined) {
+          return { kind: "exhausted", family: pool.prefix.family, subnets: [countsOf(pool, nowMs)] };
+        }
+        restCutShort ||= !pool.hasRested(candidate, nowMs);
+        made.push(newGateway(attachment.network, textAt(pool, candidate.index), bootId, nowMs));
+      }
+      gateways.push(known ?? (made.at(-1)?.addresses[0] as string));
+    }
+    return {
+      kind: "existed",
+      record,
+      changes: [...holds(made), { kind: "confirm", record }],
+      subnets: pools.map((pool, i) => subnetText(pool, existing.addresses[i] as string)),
+      gateways,
+      restCutShort,
+    };
   }
 
   /**
@@ -133,7 +246,8 @@ export class Allocator {
    */
   planRelease(attachment: Attachment, nowMs: number, deletedAtMs?: number): ReleasePlan {
     const record = this.#allocations.get(attachmentKey(attachment));
-    if (record === undefined) return { kind: "unknown" };
+    // A gateway is its network's; no DEL ends it.
+    if (record === undefined || isGateway(record.attachment)) return { kind: "unknown" };
     if (deletedAtMs !== undefined) {
       const sameClock = deletedAtMs <= nowMs || record.confirmedAtMs > nowMs;
       if (deletedAtMs < record.confirmedAtMs || !sameClock) return { kind: "readded", record };
@@ -160,11 +274,16 @@ export class Allocator {
       case "hold":
         this.#hold(change.record);
         break;
-      case "confirm":
-        this.#allocations.set(attachmentKey(change.record.attachment), change.record);
+      case "confirm": {
+        const key = attachmentKey(change.record.attachment);
+        this.#ports.release(key, this.#allocations.get(key)?.portMappings ?? []);
+        this.#ports.hold(key, change.record.portMappings);
+        this.#allocations.set(key, change.record);
         break;
+      }
       case "free":
         this.#allocations.delete(attachmentKey(change.record.attachment));
+        this.#ports.release(attachmentKey(change.record.attachment), change.record.portMappings);
         for (const address of change.record.addresses) {
           this.#holders.delete(address);
           const place = this.#place(address);
@@ -194,36 +313,113 @@ export class Allocator {
       place?.pool.hold(place.index);
     }
     this.#allocations.set(key, record);
+    this.#ports.hold(key, record.portMappings);
+    if (isGateway(record.attachment)) {
+      const { network } = record.attachment;
+      const ofNetwork = this.#gateways.get(network) ?? new Set();
+      for (const address of record.addresses) ofNetwork.add(address);
+      this.#gateways.set(network, ofNetwork);
+    }
+  }
+
+  /**
+   * The next address of a family: the one that was asked for, or one of the first pool that has one ready, or else the
+   * longest rested of all of them. Where the network still needs a gateway, the pool has to have room for both.
+   */
+  #choose(
+    pools: readonly Pool[],
+    requested: Place | undefined,
+    { attachment, withGateway }: AllocationRequest,
+    nowMs: number,
+  ): Choice | undefined {
+    const needsGateway = (pool: Pool) => withGateway && this.#gatewayIn(attachment.network, pool) === undefined;
+    if (requested !== undefined) {
+      const { pool, index } = requested;
+      const candidate = pool.at(index, nowMs);
+      const gateway = needsGateway(pool) ? chooseGateway(pool, index, nowMs) : undefined;
+      if (candidate === undefined || (needsGateway(pool) && gateway === undefined)) return undefined;
+      return choiceOf(pool, candidate, gateway, nowMs);
+    }
+    const offers = pools.flatMap((pool): Choice[] => {
+      const gateway = needsGateway(pool) ? chooseGateway(pool, undefined, nowMs) : undefined;
+      if (needsGateway(pool) && gateway === undefined) return [];
+      const candidate = pool.available(nowMs, gateway?.index) ?? pool.oldest(nowMs, gateway?.index);
+      return candidate === undefined ? [] : [choiceOf(pool, candidate, gateway, nowMs)];
+    });
+    const ready = offers.find(({ pool, candidate }) => pool.hasRested(candidate, nowMs));
+    if (ready !== undefined) return ready;
+    const releasedAtMs = ({ candidate }: Choice) => candidate.releasedAtMs ?? 0;
+    // Of two released at once the earlier pool's, as the sort is stable.
+    return offers.toSorted((a, b) => releasedAtMs(a) - releasedAtMs(b))[0];
+  }
+
+  /** The network's gateway in the pool's subnet. Should there be several, since subnets were joined, always the same one. */
+  #gatewayIn(network: string, pool: Pool): string | undefined {
+    const here = [...(this.#gateways.get(network) ?? [])].filter((address) => this.#poolOf(address) === pool);
+    return here.sort()[0];
+  }
+
+  #outOfRange(address: string): Refusal {
+    const pool = this.#poolOf(address);
+    const family = familyOf(parseAddress(address));
+    const subnets = this.#pools
+      .filter(({ prefix }) => prefix.family === family)
+      .map(({ prefix }) => formatPrefix(prefix));
+    const reservedIn = pool === undefined ? undefined : formatPrefix(pool.prefix);
+    return { kind: "outOfRange", address, reservedIn, subnets };
+  }
+
+  /** The pool whose subnet has the address, whether it gives it out or not. */
+  #poolOf(address: string): Pool | undefined {
+    const bytes = parseAddress(address);
+    return this.#pools.find((pool) => indexOf(pool.prefix, bytes) !== undefined);
   }
 
   #place(address: string): Place | undefined {
-    const bytes = parseAddress(address);
-    for (const pool of this.#pools) {
-      const index = indexOf(pool.prefix, bytes);
-      if (index !== undefined) return pool.contains(index) ? { pool, index: Number(index) } : undefined;
-    }
-    return undefined;
+    const pool = this.#poolOf(address);
+    const index = pool === undefined ? undefined : indexOf(pool.prefix, parseAddress(address));
+    if (pool === undefined || index === undefined || !pool.contains(index)) return undefined;
+    return { pool, index: Number(index) };
   }
 }
 
-/** The next address of a family: the first pool that has one ready, or else the longest rested of all of them. */
-function choose(
-  pools: readonly Pool[],
-  nowMs: number,
-): { pool: Pool; candidate: Candidate; restCutShort: boolean } | undefined {
-  for (const pool of pools) {
-    const candidate = pool.available(nowMs);
-    if (candidate !== undefined) return { pool, candidate, restCutShort: false };
-  }
-  let best: { pool: Pool; candidate: Candidate; restCutShort: boolean } | undefined;
-  for (const pool of pools) {
-    const candidate = pool.oldest(nowMs);
-    if (candidate === undefined) continue;
-    if (best === undefined || (candidate.releasedAtMs ?? 0) < (best.candidate.releasedAtMs ?? 0)) {
-      best = { pool, candidate, restCutShort: true };
-    }
-  }
-  return best;
+function choiceOf(pool: Pool, candidate: Candidate, gateway: Candidate | undefined, nowMs: number): Choice {
+  const rested = pool.hasRested(candidate, nowMs) && (gateway === undefined || pool.hasRested(gateway, nowMs));
+  return { pool, candidate, gateway, restCutShort: !rested };
+}
+
+/** A gateway for the pool's subnet: its first usable address if that can be had, since people expect it there. */
+function chooseGateway(pool: Pool, except: number | undefined, nowMs: number): Candidate | undefined {
+  const first = pool.first === except ? undefined : pool.at(pool.first, nowMs);
+  if (first !== undefined && pool.hasRested(first, nowMs)) return first;
+  return pool.available(nowMs, except) ?? pool.oldest(nowMs, except);
+}
+
+function newGateway(network: string, address: string, bootId: string, nowMs: number): AllocationRecord {
+  return {
+    attachment: gatewayAttachment(network, address),
+    pod: undefined,
+    netns: "",
+    hostIfname: "",
+    addresses: [address],
+    allocatedAtMs: nowMs,
+    confirmedAtMs: nowMs,
+    bootId,
+    portMappings: [],
+    extra: {},
+  };
+}
+
+function holds(records: readonly (AllocationRecord | undefined)[]): Change[] {
+  return records.filter((record) => record !== undefined).map((record) => ({ kind: "hold", record }));
+}
+
+function textAt(pool: Pool, index: number): string {
+  return formatAddress(addressAt(pool.prefix, index));
+}
+
+function subnetText(pool: Pool | undefined, address: string): string {
+  return pool === undefined ? `${address}/${hostLength(familyOf(parseAddress(address)))}` : formatPrefix(pool.prefix);
 }
 
 function countsOf(pool: Pool, nowMs: number): SubnetCounts {

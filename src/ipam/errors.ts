@@ -8,6 +8,16 @@ export type IpamErrorCode =
   | "IPAM_INVALID"
   /** A family has no address left, not even a resting one. */
   | "IPAM_EXHAUSTED"
+  /** None of the node's subnets gives out an address that was asked for. */
+  | "IPAM_OUT_OF_RANGE"
+  /** An address or a port that was asked for is another attachment's. */
+  | "IPAM_TAKEN"
+  /** The attachment exists and is not what is asked for; a DEL has to come first. */
+  | "IPAM_PRECONDITION"
+  /** There is no such attachment. */
+  | "IPAM_UNKNOWN"
+  /** What comes with the allocation (AttachmentEffects) could not be done. */
+  | "IPAM_EFFECT"
   /** The change could not be made durable, so nothing was handed out or taken back. */
   | "IPAM_STORE"
   /** The service is stopping. */

@@ -53,9 +53,15 @@ type Entry =
 /**
  * Releases what the journal says was deleted, and empties it. One entry never stops another. A directory that is not
  * there is an empty one. To be called before serving; again at any time is safe.
+ * @param told paths of entries of a newer plugin that the log knows of, to be handed in again the next time
  * @throws IpamError IPAM_STORE when the directory cannot be read
  */
-export async function replayJournal(dir: string, release: ReleaseDeleted, log: JournalLog): Promise<ReplayResult> {
+export async function replayJournal(
+  dir: string,
+  release: ReleaseDeleted,
+  log: JournalLog,
+  told = new Set<string>(),
+): Promise<ReplayResult> {
   let names: string[];
   try {
     names = await readdir(dir);
@@ -69,11 +75,11 @@ export async function replayJournal(dir: string, release: ReleaseDeleted, log: J
     const paths = entries.slice(i, i + BATCH).map((name) => join(dir, name));
     // All are read before the first is released, so that the releases are in flight together.
     const read = await Promise.all(paths.map(async (path) => ({ path, entry: await tryReadEntry(path) })));
-    const outcomes = await Promise.all(read.map(({ path, entry }) => replayEntry(path, entry, release, log)));
+    const outcomes = await Promise.all(read.map(({ path, entry }) => replayEntry(path, entry, release, log, told)));
     for (const outcome of outcomes) count[outcome]++;
   }
   if (count.replayed + count.setAside > 0) await syncDirectory(dir);
-  if (entries.length > 0) log.info({ dir, ...count }, "the plugin's journal is replayed");
+  if (count.replayed + count.setAside > 0) log.info({ dir, ...count }, "the plugin's journal is replayed");
   return count;
 }
 
@@ -83,13 +89,20 @@ async function replayEntry(
   entry: Entry,
   release: ReleaseDeleted,
   log: JournalLog,
+  told: Set<string>,
 ): Promise<keyof ReplayResult> {
   try {
     switch (entry.kind) {
       case "unreadable":
         throw entry.error;
       case "newer":
-        log.warn({ path, version: entry.version }, "a journal entry is of a newer plugin; it stays for a newer daemon");
+        if (!told.has(path)) {
+          log.warn(
+            { path, version: entry.version },
+            "a journal entry is of a newer plugin; it stays for a newer daemon",
+          );
+        }
+        told.add(path);
         return "failed";
       case "malformed":
         await rename(path, `${path}.bad`);

@@ -52,20 +52,40 @@ export class Pool {
     return index >= BigInt(this.#first) && index < BigInt(this.#end);
   }
 
-  /** A position that was never used, or else the one that has rested longest and long enough. */
-  available(nowMs: number): Candidate | undefined {
-    while (this.#cursor < this.#end && (this.#held.has(this.#cursor) || this.#released.has(this.#cursor)))
-      this.#cursor++;
-    if (this.#cursor < this.#end) return { index: this.#cursor, releasedAtMs: undefined };
-    const oldest = this.oldest(nowMs);
-    return oldest !== undefined && nowMs - (oldest.releasedAtMs ?? 0) >= this.#cooldownMs ? oldest : undefined;
+  /** The first position the pool gives out. */
+  get first(): number {
+    return this.#first;
   }
 
-  /** The position that was released longest ago, rested or not. */
-  oldest(nowMs: number): Candidate | undefined {
+  /**
+   * A position that was never used, or else the one that has rested longest and long enough.
+   * @param except a position that is spoken for in the same decision; with one, time grows with what is held around it
+   */
+  available(nowMs: number, except?: number): Candidate | undefined {
+    while (this.#cursor < this.#end && this.#isUsed(this.#cursor)) this.#cursor++;
+    for (let index = this.#cursor; index < this.#end; index++) {
+      if (index !== except && !this.#isUsed(index)) return { index, releasedAtMs: undefined };
+    }
+    const oldest = this.oldest(nowMs, except);
+    return oldest !== undefined && this.hasRested(oldest, nowMs) ? oldest : undefined;
+  }
+
+  /** The position that was released longest ago, rested or not. @param except see `available` */
+  oldest(nowMs: number, except?: number): Candidate | undefined {
     this.#noticeClock(nowMs);
-    for (const [index, releasedAtMs] of this.#released) return { index, releasedAtMs };
+    for (const [index, releasedAtMs] of this.#released) if (index !== except) return { index, releasedAtMs };
     return undefined;
+  }
+
+  /** This very position, which the pool contains, rested or not; undefined when it is held. */
+  at(index: number, nowMs: number): Candidate | undefined {
+    this.#noticeClock(nowMs);
+    return this.#held.has(index) ? undefined : { index, releasedAtMs: this.#released.get(index) };
+  }
+
+  /** Whether a position was never used or has rested long enough. */
+  hasRested({ releasedAtMs }: Candidate, nowMs: number): boolean {
+    return releasedAtMs === undefined || nowMs - releasedAtMs >= this.#cooldownMs;
   }
 
   /** Marks a position as held; the caller knows that nobody holds it. */
@@ -95,6 +115,10 @@ export class Pool {
     }
     const cooling = this.#released.size - rested;
     return { capacity, used, cooling, free: capacity - used - cooling };
+  }
+
+  #isUsed(index: number): boolean {
+    return this.#held.has(index) || this.#released.has(index);
   }
 
   /**

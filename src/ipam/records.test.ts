@@ -7,6 +7,8 @@ import {
   type AllocationRecord,
   FORMAT_VERSION,
   formatWrite,
+  gatewayAttachment,
+  type PortMapping,
   parseAllocation,
   parseSnapshot,
   RecordError,
@@ -15,15 +17,21 @@ import {
 } from "./records.ts";
 import { BOOT_ID, request } from "./testing/fixtures.ts";
 
+const { attachment: ATTACHMENT, pod: POD, netns: NETNS, hostIfname: HOST_IFNAME } = request("a");
 const record: AllocationRecord = {
-  ...request("a"),
+  attachment: ATTACHMENT,
+  pod: POD,
+  netns: NETNS,
+  hostIfname: HOST_IFNAME,
   addresses: ["10.244.1.1", "fd00::1"],
   allocatedAtMs: 1_800_000_000_000,
   confirmedAtMs: 1_800_000_000_001,
   bootId: BOOT_ID,
+  portMappings: [],
   extra: {},
 };
 const KEY = "a/pods/a/eth0";
+const PORT: PortMapping = { hostPort: 8080, containerPort: 80, protocol: "tcp", hostIp: "" };
 
 /** The record's JSON with fields replaced; undefined removes one. */
 function json(changes: Record<string, unknown> = {}): string {
@@ -71,6 +79,22 @@ test("the format on disk is this, byte for byte", () => {
   ]);
 });
 
+test("port mappings are a field of their own, which old readers keep, and old records have none", () => {
+  const [write] = writesOf({ kind: "hold", record: { ...record, portMappings: [PORT] } });
+  const { value } = write as { value: string };
+  expect(JSON.parse(value)).toEqual({ ...JSON.parse(json()), portMappings: [PORT] });
+  expect(parseAllocation(KEY, value).portMappings).toEqual([PORT]);
+  expect(parseAllocation(KEY, json()).portMappings).toEqual([]);
+});
+
+test("a gateway's record is one that every reader of allocations understands", () => {
+  const gateway = { ...record, attachment: gatewayAttachment("pods", "fd00::1"), addresses: ["fd00::1"] };
+  const entries = new Map<string, string>();
+  apply(entries, writesOf({ kind: "hold", record: gateway }));
+  expect([...entries.keys()]).toEqual(["a/pods/gateway:fd00::1/"]);
+  expect([...parseSnapshot(entries).allocations.values()]).toEqual([gateway]);
+});
+
 test("what is written is read again", () => {
   const address = fc.oneof(
     fc.uint8Array({ minLength: 4, maxLength: 4 }).map((v4) => [formatAddress(v4)]),
@@ -79,6 +103,16 @@ test("what is written is read again", () => {
       .tuple(fc.uint8Array({ minLength: 4, maxLength: 4 }), fc.uint8Array({ minLength: 16, maxLength: 16 }))
       .map((both) => both.map(formatAddress)),
   );
+  const port = fc.integer({ min: 1, max: 65_535 });
+  const portMapping = fc.record({
+    hostPort: port,
+    containerPort: port,
+    protocol: fc.constantFrom("tcp" as const, "udp" as const, "sctp" as const),
+    hostIp: fc.oneof(
+      fc.constant(""),
+      address.map((texts) => texts[0] as string),
+    ),
+  });
   const arbitrary: fc.Arbitrary<AllocationRecord> = fc.record({
     attachment: fc.record({
       network: fc.stringMatching(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,20}$/),
@@ -92,6 +126,7 @@ test("what is written is read again", () => {
     allocatedAtMs: fc.maxSafeNat(),
     confirmedAtMs: fc.maxSafeNat(),
     bootId: fc.uuid(),
+    portMappings: fc.array(portMapping),
     extra: fc.constant({}),
   });
   fc.assert(
@@ -145,6 +180,17 @@ test.for<[title: string, changes: Record<string, unknown>, message: RegExp]>([
   ["a negative time", { confirmedAtMs: -1 }, /confirmedAtMs is -1/],
   ["a time with a fraction", { allocatedAtMs: 1.5 }, /allocatedAtMs is 1.5/],
   ["no boot id", { bootId: 7 }, /bootId is 7/],
+  ["ports that are no list", { portMappings: {} }, /portMappings is \{\}/],
+  ["a port that is no object", { portMappings: [80] }, /portMappings is \[80\]/],
+  ["port 0", { portMappings: [{ ...PORT, hostPort: 0 }] }, /portMappings is .*"hostPort":0/],
+  ["a port with a fraction", { portMappings: [{ ...PORT, containerPort: 1.5 }] }, /portMappings is .*1\.5/],
+  ["a port of another protocol", { portMappings: [{ ...PORT, protocol: "icmp" }] }, /portMappings is .*"icmp"/],
+  [
+    "a port on an address in another spelling",
+    { portMappings: [{ ...PORT, hostIp: "::0" }] },
+    /portMappings is .*"::0"/,
+  ],
+  ["a port on no address", { portMappings: [{ ...PORT, hostIp: undefined }] }, /portMappings is/],
 ])("a record with %s is refused with its key and field", ([, changes, message]) => {
   const failure = failureOf(() => parseSnapshot([[KEY, json(changes)]]));
   expect(failure).toMatchObject({ code: "RECORD_INVALID", key: KEY });

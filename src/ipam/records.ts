@@ -28,7 +28,22 @@ export interface PodName {
   readonly uid: string;
 }
 
-/** An attachment and the addresses it holds. */
+export const PORT_PROTOCOLS = ["tcp", "udp", "sctp"] as const;
+
+/** A port of the node that leads to one of the attachment. */
+export interface PortMapping {
+  /** 1 to 65535, as is the other. */
+  readonly hostPort: number;
+  readonly containerPort: number;
+  readonly protocol: (typeof PORT_PROTOCOLS)[number];
+  /** The node's address it is taken on, in canonical text; "" for all of both families, 0.0.0.0 and :: for all of one. */
+  readonly hostIp: string;
+}
+
+/**
+ * An attachment and the addresses it holds. One without interface name is not a container's but its network's gateway: see
+ * gatewayAttachment.
+ */
 export interface AllocationRecord {
   readonly attachment: Attachment;
   /** Undefined outside Kubernetes. */
@@ -45,8 +60,23 @@ export interface AllocationRecord {
   readonly confirmedAtMs: number;
   /** The kernel's boot_id then, so that later readers can tell attachments that a reboot has ended. */
   readonly bootId: string;
+  /** Ports of the node that lead to the attachment; no two records claim one. */
+  readonly portMappings: readonly PortMapping[];
   /** Fields of a newer writer, kept when the record is written again. */
   readonly extra: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * The key under which a network's gateway address is held. No interface name is empty (CNI spec, section 2), and no
+ * container ID has a colon, so no runtime's attachment has such a key, and a request that names one is refused.
+ */
+export function gatewayAttachment(network: string, address: string): Attachment {
+  return { network, containerId: `gateway:${address}`, ifname: "" };
+}
+
+/** Whether the attachment stands for its network's gateway: nothing but the network's end could give that up. */
+export function isGateway(attachment: Attachment): boolean {
+  return attachment.ifname === "";
 }
 
 /** When an address was last given back, and by whom. */
@@ -74,7 +104,7 @@ export type Write =
 export type Change =
   /** The attachment takes the record's addresses, which nobody holds. */
   | { readonly kind: "hold"; readonly record: AllocationRecord }
-  /** The attachment, which holds the same addresses already, asked again; its attributes may be new. */
+  /** The attachment, which holds the same addresses already, asked again; its attributes and ports may be new. */
   | { readonly kind: "confirm"; readonly record: AllocationRecord }
   /** The attachment gives all its addresses back. */
   | { readonly kind: "free"; readonly record: AllocationRecord; readonly releasedAtMs: number }
@@ -139,6 +169,8 @@ function putAllocation(record: AllocationRecord): Write {
       allocatedAtMs: record.allocatedAtMs,
       confirmedAtMs: record.confirmedAtMs,
       bootId: record.bootId,
+      // Left out when there are none, which is how a record of before they existed looks.
+      ...(record.portMappings.length === 0 ? {} : { portMappings: record.portMappings }),
     }),
   };
 }
@@ -191,6 +223,7 @@ export function parseAllocation(key: string, value: string): AllocationRecord {
     allocatedAtMs,
     confirmedAtMs,
     bootId,
+    portMappings,
     ...extra
   } = parseValue(key, value);
   const attachment = {
@@ -211,6 +244,7 @@ export function parseAllocation(key: string, value: string): AllocationRecord {
     allocatedAtMs: allocated,
     confirmedAtMs: confirmedAtMs === undefined ? allocated : time(key, "confirmedAtMs", confirmedAtMs),
     bootId: string(key, "bootId", bootId),
+    portMappings: portMappings === undefined ? [] : parsePortMappings(key, portMappings),
     extra,
   };
 }
@@ -261,6 +295,25 @@ function parseAddresses(key: string, value: unknown): string[] {
   if (families.length > 2 || (families.length === 2 && families.join() !== "4,6"))
     throw invalid(key, "addresses", value);
   return value;
+}
+
+function parsePortMappings(key: string, value: unknown): PortMapping[] {
+  if (!Array.isArray(value)) throw invalid(key, "portMappings", value);
+  return value.map((one: unknown) => {
+    if (!isObject(one)) throw invalid(key, "portMappings", value);
+    const { hostPort, containerPort, protocol, hostIp } = one;
+    const known = PORT_PROTOCOLS.find((name) => name === protocol);
+    if (!isPort(hostPort) || !isPort(containerPort) || known === undefined || typeof hostIp !== "string") {
+      throw invalid(key, "portMappings", value);
+    }
+    if (hostIp !== "" && canonical(hostIp) !== hostIp) throw invalid(key, "portMappings", value);
+    return { hostPort, containerPort, protocol: known, hostIp };
+  });
+}
+
+/** 1 to 65535. */
+export function isPort(value: unknown): value is number {
+  return typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= 65_535;
 }
 
 function canonical(text: string): string | undefined {

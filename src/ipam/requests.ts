@@ -3,16 +3,21 @@
 // From untrusted messages to requests, once: behind this file every field is known to be what it says. Lengths are bounded
 // because everything here ends up in a record.
 import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
+import { familyOf, formatAddress, parseAddress } from "../net/address.ts";
 import type { Attachment } from "../net/names.ts";
 import type { AllocationRequest } from "./allocator.ts";
 import { IpamError, quote } from "./errors.ts";
-import type { PodName } from "./records.ts";
+import { describePort, portsMeet } from "./port-index.ts";
+import { isPort, PORT_PROTOCOLS, type PodName, type PortMapping } from "./records.ts";
 
 /** Longest network name, container ID, and part of a pod's name, in characters (a Kubernetes name has 253 at most). */
 const NAME_LIMIT = 253;
 
 /** PATH_MAX - 1 (linux/limits.h). */
 const PATH_LIMIT = 4095;
+
+/** Most port mappings of one attachment: more than any pod has, few enough for a request and a record. */
+const PORT_MAPPING_LIMIT = 256;
 
 /** IFNAMSIZ - 1 (linux/if.h). */
 const LINK_NAME_LIMIT = 15;
@@ -25,7 +30,14 @@ export function parseAllocateRequest(message: wire.AllocateRequest): AllocationR
     netns: parseNetns(message.netns),
     // A plugin that makes its link another way (bridge, macvlan with flatnet-ipam) has no such name.
     hostIfname: message.hostIfname === "" ? "" : parseLinkName("host_ifname", message.hostIfname),
+    requestedAddresses: parseRequestedAddresses(message.requestedAddresses),
+    portMappings: parsePortMappings(message.portMappings),
+    withGateway: message.withGateway,
   };
+}
+
+export function parseGetAllocationRequest(message: wire.GetAllocationRequest): Attachment {
+  return parseAttachment(message.attachment);
 }
 
 export function parseReleaseRequest(message: wire.ReleaseRequest): Attachment {
@@ -76,6 +88,63 @@ function parsePod(message: wire.Pod | undefined): PodName | undefined {
     if (/[\s\p{Cc}]/u.test(value)) throw invalid(`pod.${field}`, value, "text without spaces and control characters");
   }
   return namespace === "" && name === "" && uid === "" ? undefined : { namespace, name, uid };
+}
+
+function parseRequestedAddresses(texts: readonly string[]): string[] {
+  const addresses = texts.map((text, i) => parseIp(`requested_addresses[${i}]`, text));
+  const families = new Set(addresses.map(familyOf));
+  if (families.size < addresses.length) {
+    const rule = "at most one address a family";
+    throw invalid("requested_addresses", texts.slice(0, 8).join(", "), rule);
+  }
+  return addresses.map(formatAddress);
+}
+
+/** Repeated mappings count once, as runtimes do repeat them. */
+function parsePortMappings(messages: readonly wire.PortMapping[]): PortMapping[] {
+  if (messages.length > PORT_MAPPING_LIMIT) {
+    const problem = `port_mappings has ${messages.length} entries; it must not have more than ${PORT_MAPPING_LIMIT}`;
+    throw new IpamError("IPAM_INVALID", problem);
+  }
+  const mappings: PortMapping[] = [];
+  for (const [i, message] of messages.entries()) {
+    const field = `port_mappings[${i}]`;
+    const mapping = parsePortMapping(field, message);
+    const rivals = mappings.filter((other) => portsMeet(mapping, other));
+    const odd = rivals.find(({ containerPort }) => containerPort !== mapping.containerPort);
+    if (odd !== undefined) {
+      const ports = `${odd.containerPort} and ${mapping.containerPort}`;
+      const rule = `${describePort(mapping)} leads to container ports ${ports}; it must lead to one`;
+      throw new IpamError("IPAM_INVALID", `${field}: ${rule}`);
+    }
+    if (!rivals.some(({ hostIp }) => hostIp === mapping.hostIp)) mappings.push(mapping);
+  }
+  return mappings;
+}
+
+function parsePortMapping(field: string, message: wire.PortMapping): PortMapping {
+  const { hostPort, containerPort, protocol, hostIp } = message;
+  for (const [name, port] of Object.entries({ host_port: hostPort, container_port: containerPort })) {
+    if (!isPort(port)) throw new IpamError("IPAM_INVALID", `${field}.${name} is ${port}; it must be 1 to 65535`);
+  }
+  const known = PORT_PROTOCOLS.find((name) => name === protocol);
+  if (known === undefined) throw invalid(`${field}.protocol`, protocol, `one of ${PORT_PROTOCOLS.join(", ")}`);
+  const address = hostIp === "" ? "" : formatAddress(unmapped(parseIp(`${field}.host_ip`, hostIp)));
+  return { hostPort, containerPort, protocol: known, hostIp: address };
+}
+
+function parseIp(field: string, text: string): Uint8Array {
+  try {
+    return parseAddress(text);
+  } catch (cause) {
+    throw new IpamError("IPAM_INVALID", `${field} is ${quote(text)}; it must be an IP address`, cause);
+  }
+}
+
+/** An IPv4 address that is written as an IPv6 one (RFC 4291, section 2.5.5.2) is the port of the IPv4 one. */
+function unmapped(address: Uint8Array): Uint8Array {
+  const mapped = address.length === 16 && address.subarray(0, 12).every((byte, i) => byte === (i < 10 ? 0 : 0xff));
+  return mapped ? address.subarray(12) : address;
 }
 
 function invalid(field: string, value: string, rule: string): IpamError {

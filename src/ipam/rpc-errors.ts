@@ -7,6 +7,11 @@ import { IpamError, type IpamErrorCode } from "./errors.ts";
 const STATUS: Record<IpamErrorCode, status> = {
   IPAM_INVALID: status.INVALID_ARGUMENT,
   IPAM_EXHAUSTED: status.RESOURCE_EXHAUSTED,
+  IPAM_OUT_OF_RANGE: status.OUT_OF_RANGE,
+  IPAM_TAKEN: status.ALREADY_EXISTS,
+  IPAM_PRECONDITION: status.FAILED_PRECONDITION,
+  IPAM_UNKNOWN: status.NOT_FOUND,
+  IPAM_EFFECT: status.INTERNAL,
   // Not UNAVAILABLE: asking again within seconds does not mend a full disk, and a plugin would wait in vain.
   IPAM_STORE: status.INTERNAL,
   IPAM_CLOSED: status.UNAVAILABLE,

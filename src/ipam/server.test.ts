@@ -8,6 +8,7 @@ import { dirname, join } from "node:path";
 import { Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { expect, onTestFinished, test } from "vitest";
 import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
+import type { AllocationRequest } from "./allocator.ts";
 import { type IpamLog, serveIpam, toServiceDefinition } from "./server.ts";
 import { IpamService } from "./service.ts";
 import { claimSocket } from "./socket-claim.ts";
@@ -39,10 +40,22 @@ async function served(
     ...(options.cooldownMs === undefined ? {} : { cooldownMs: options.cooldownMs }),
   });
   const log = memoryLog();
-  const server = await serveIpam({ service, mtu: () => 1450, socketPath, log, drainMs: 500 });
+  const synced = { value: false };
+  const server = await serveIpam({
+    service,
+    mtu: () => 1450,
+    routesSynced: () => synced.value,
+    socketPath,
+    log,
+    drainMs: 500,
+  });
   onTestFinished(() => server.close());
-  return { dir, socketPath, service, server, log, disk, client: clientOf(socketPath) };
+  return { dir, socketPath, service, server, log, disk, synced, client: clientOf(socketPath) };
 }
+
+/** What a plugin sends, and a test leaves out what it is not about. */
+type AllocateMessage = Partial<wire.AllocateRequest> | AllocationRequest;
+const EMPTY = { requestedAddresses: [], portMappings: [], withGateway: false };
 
 function clientOf(socketPath: string) {
   const client = new Client(`unix:${socketPath}`, credentials.createInsecure());
@@ -59,8 +72,11 @@ function clientOf(socketPath: string) {
       });
     };
   return {
-    allocate: call<Partial<wire.AllocateRequest>, wire.AllocateResponse>("allocate"),
+    allocate: (message: AllocateMessage) =>
+      call<AllocateMessage, wire.AllocateResponse>("allocate")({ ...EMPTY, ...message }),
     release: call<wire.ReleaseRequest, wire.ReleaseResponse>("release"),
+    get: call<wire.GetAllocationRequest, wire.GetAllocationResponse>("getAllocation"),
+    status: call<wire.StatusRequest, wire.StatusResponse>("status"),
     list: call<wire.ListAllocationsRequest, wire.ListAllocationsResponse>("listAllocations"),
   };
 }
@@ -77,7 +93,13 @@ async function failureOf(promise: Promise<unknown>): Promise<ServiceError> {
 test("a client gets addresses of both families, the MTU, the same again, and gives them back", async () => {
   const { client } = await served();
   const first = await client.allocate(request("a"));
-  expect(first).toEqual({ addresses: ["10.244.1.1", "fd00:10:244:1::1"], mtu: 1450, existed: false });
+  expect(first).toEqual({
+    addresses: ["10.244.1.1", "fd00:10:244:1::1"],
+    mtu: 1450,
+    existed: false,
+    subnets: ["10.244.1.0/24", "fd00:10:244:1::/64"],
+    gateways: [],
+  });
   expect(await client.allocate(request("a"))).toEqual({ ...first, existed: true });
 
   const { allocations, subnets } = await client.list({});
@@ -113,8 +135,8 @@ test("an attachment outside Kubernetes, with a link of another plugin, has no po
 
 const good = request("a");
 const withAttachment = (part: Partial<wire.Attachment>) => ({ ...good, attachment: { ...good.attachment, ...part } });
-test.for<[title: string, message: Partial<wire.AllocateRequest>, expected: RegExp]>([
-  ["no attachment", { ...good, attachment: undefined }, /^attachment is missing$/],
+test.for<[title: string, message: AllocateMessage, expected: RegExp]>([
+  ["no attachment", { netns: good.netns }, /^attachment is missing$/],
   ["an empty network", withAttachment({ network: "" }), /^attachment.network is empty$/],
   ["a network with a slash", withAttachment({ network: "a/b" }), /^attachment.network is "a\/b"; it must be letters/],
   ["a network with a line break at its end", withAttachment({ network: "a\n" }), /^attachment.network is "a\\n"/],
@@ -327,7 +349,13 @@ test("what a client got through the socket is in the database after a restart", 
   const options = { subnets: prefixes("10.244.1.0/24"), bootId: BOOT_ID };
   const first = await Store.open(dir);
   const service = await IpamService.start(first.store, first.snapshot, options);
-  const server = await serveIpam({ service, mtu: () => 1500, socketPath: join(dir, "s.sock"), log: memoryLog() });
+  const server = await serveIpam({
+    service,
+    mtu: () => 1500,
+    routesSynced: () => true,
+    socketPath: join(dir, "s.sock"),
+    log: memoryLog(),
+  });
   const { addresses } = await clientOf(join(dir, "s.sock")).allocate(request("a"));
   await server.close();
   await service.close();
@@ -341,5 +369,5 @@ async function serveOn(socketPath: string) {
   const disk = new MemoryDisk();
   const options = { subnets: prefixes("10.244.9.0/24"), bootId: BOOT_ID };
   const service = new IpamService(new MemoryStore(disk), disk.snapshot(), options);
-  return serveIpam({ service, mtu: () => 1500, socketPath, log: memoryLog() });
+  return serveIpam({ service, mtu: () => 1500, routesSynced: () => true, socketPath, log: memoryLog() });
 }

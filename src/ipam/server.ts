@@ -15,7 +15,7 @@ import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
 import { IpamServiceDefinition, type MessageFns } from "../gen/flatnet/ipam/v1/ipam.ts";
 import { IpamError } from "./errors.ts";
 import type { AllocationRecord } from "./records.ts";
-import { parseAllocateRequest, parseReleaseRequest } from "./requests.ts";
+import { parseAllocateRequest, parseGetAllocationRequest, parseReleaseRequest } from "./requests.ts";
 import { toStatus } from "./rpc-errors.ts";
 import type { IpamService } from "./service.ts";
 import { claimSocket } from "./socket-claim.ts";
@@ -31,6 +31,8 @@ export interface ServeIpamOptions {
   readonly service: IpamService;
   /** MTU in bytes for both ends of a link made now. */
   readonly mtu: () => number;
+  /** Whether the routes to the other nodes have been in order once. */
+  readonly routesSynced: () => boolean;
   /** At most 107 bytes; its directory must exist. */
   readonly socketPath: string;
   readonly log: IpamLog;
@@ -53,7 +55,7 @@ const DEFAULT_DRAIN_MS = 5_000;
  * @throws IpamError IPAM_SOCKET when somebody answers on the path already, or it is not a socket
  */
 export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> {
-  const { service, mtu, socketPath, log } = options;
+  const { service, mtu, routesSynced, socketPath, log } = options;
   let stopping = false;
   // Channelz stays on: without it grpc-js does not track sessions, and forceShutdown ends none (seen in 1.14).
   const server = new Server({ "grpc.max_receive_message_length": REQUEST_LIMIT });
@@ -83,18 +85,22 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
   server.addService(toServiceDefinition(), {
     allocate: unary("Allocate", async (message: wire.AllocateRequest): Promise<wire.AllocateResponse> => {
       const request = parseAllocateRequest(message);
-      const { addresses, existed, restCutShort } = await service.allocate(request);
+      const { addresses, subnets, gateways, existed, restCutShort } = await service.allocate(request);
       if (restCutShort) {
-        log.warn(
-          { ...request.attachment, addresses },
-          "an address is used again before its rest was over: no other is left",
-        );
+        const fields = { ...request.attachment, addresses, gateways, requested: request.requestedAddresses };
+        log.warn(fields, "an address is used again before its rest was over: no other is left, or it was requested");
       }
-      return { addresses: [...addresses], mtu: mtu(), existed, subnets: [], gateways: [] };
+      return { addresses: [...addresses], mtu: mtu(), existed, subnets: [...subnets], gateways: [...gateways] };
     }),
     release: unary("Release", async (message: wire.ReleaseRequest): Promise<wire.ReleaseResponse> => {
       const { addresses } = await service.release(parseReleaseRequest(message));
       return { addresses: [...addresses] };
+    }),
+    getAllocation: unary("GetAllocation", async (message: wire.GetAllocationRequest) => {
+      return { allocation: toAllocation(await service.get(parseGetAllocationRequest(message))) };
+    }),
+    status: unary("Status", async (): Promise<wire.StatusResponse> => {
+      return { routesSynced: routesSynced(), subnets: await service.counts() };
     }),
     listAllocations: unary("ListAllocations", async (): Promise<wire.ListAllocationsResponse> => {
       const { allocations, subnets } = await service.list();
@@ -146,7 +152,7 @@ function toAllocation(record: AllocationRecord): wire.Allocation {
     hostIfname: record.hostIfname,
     addresses: [...record.addresses],
     allocatedAtMs: BigInt(record.allocatedAtMs),
-    portMappings: [],
+    portMappings: record.portMappings.map((mapping) => ({ ...mapping })),
   };
 }
 

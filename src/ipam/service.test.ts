@@ -47,7 +47,13 @@ describe.each([
     const open = await newDatabase();
     const first = await started(open, "10.0.0.0/24", "fd00::/64");
     const given = await first.service.allocate(request("a"));
-    expect(given).toEqual({ addresses: ["10.0.0.1", "fd00::1"], existed: false, restCutShort: false });
+    expect(given).toEqual({
+      addresses: ["10.0.0.1", "fd00::1"],
+      subnets: ["10.0.0.0/24", "fd00::/64"],
+      gateways: [],
+      existed: false,
+      restCutShort: false,
+    });
     expect(await first.service.allocate(request("a"))).toEqual({ ...given, existed: true });
 
     const second = await started(open, "10.0.0.0/24", "fd00::/64");
@@ -101,7 +107,7 @@ describe.each([
     });
     await service.release(attachment("b"));
     clock.nowMs += REST - 1;
-    expect(await service.allocate(request("c"))).toEqual({
+    expect(await service.allocate(request("c"))).toMatchObject({
       addresses: ["10.0.0.1"],
       existed: false,
       restCutShort: true,

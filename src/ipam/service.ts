@@ -3,22 +3,34 @@
 // The node's address service. Decides in memory, makes it durable, and only then speaks.
 //
 // The allocator runs ahead of the disk: it knows decisions whose commit is under way, so that two requests never choose
-// one address. What is said comes from behind the disk. Requests for one attachment wait for each other, so a retry finds
+// one address and no port twice. What is said comes from behind the disk. Requests for one attachment wait for each other, so a retry finds
 // either a durable allocation or none. After a failed commit the memory is not repaired but read from the disk again,
 // since whether a failed write is there only the disk knows; until that works, nothing is served.
 import { type Attachment, attachmentKey } from "../net/names.ts";
 import type { Prefix } from "../net/prefix.ts";
-import {
-  type AllocatePlan,
-  type AllocationRequest,
-  Allocator,
-  DEFAULT_COOLDOWN_MS,
-  type SubnetCounts,
-} from "./allocator.ts";
+import { type AllocationRequest, Allocator, DEFAULT_COOLDOWN_MS, type SubnetCounts } from "./allocator.ts";
 import { IpamError } from "./errors.ts";
 import { KeyedLock } from "./keyed-lock.ts";
 import { type AllocationRecord, type Change, type Snapshot, writesOf } from "./records.ts";
+import { refusalError } from "./refusals.ts";
 import type { RecordStore } from "./store.ts";
+
+/**
+ * What has to be in the kernel while an attachment holds ports of the node. Called only for records that have port
+ * mappings, for one attachment at a time, though for several attachments at once. After a restart nobody calls `set` for
+ * what is on disk: whoever implements this brings the kernel in line with `list` first.
+ */
+export interface AttachmentEffects {
+  /** Makes the kernel agree with the record, whatever was there of its attachment. All of it or nothing. */
+  set(record: AllocationRecord): Promise<void>;
+  /** Removes what is there of the record's attachment; nothing being there is success. */
+  clear(record: AllocationRecord): Promise<void>;
+}
+
+/** Where the service tells what it could not do and went on without; pino's shape. */
+export interface ServiceLog {
+  error(fields: object, message: string): void;
+}
 
 export interface IpamOptions {
   /** The node's subnets; several of a family are tried in order. */
@@ -29,14 +41,22 @@ export interface IpamOptions {
   readonly bootId: string;
   /** Wall clock, in milliseconds since 1970. */
   readonly now?: () => number;
+  /** None when missing: port mappings are kept, and that is all. */
+  readonly effects?: AttachmentEffects;
+  /** Silent when missing. */
+  readonly log?: ServiceLog;
 }
 
 export interface AllocateResult {
   /** Durable. IPv4 first. */
   readonly addresses: readonly string[];
+  /** The subnet of each, in canonical text; of one that is in no subnet of ours any more, the address itself. */
+  readonly subnets: readonly string[];
+  /** The network's gateway in each of these subnets, durable; empty unless asked for. */
+  readonly gateways: readonly string[];
   /** The attachment had them already. */
   readonly existed: boolean;
-  /** An address is used again before its rest was over; worth a line in the log. */
+  /** An address is used again before its rest was over, for want of another or on request; worth a line in the log. */
   readonly restCutShort: boolean;
 }
 
@@ -48,6 +68,7 @@ export interface ReleaseResult {
 }
 
 export interface IpamState {
+  /** In the order of their keys. */
   readonly allocations: readonly AllocationRecord[];
   readonly subnets: readonly SubnetCounts[];
 }
@@ -59,6 +80,8 @@ export class IpamService {
   readonly #cooldownMs: number;
   readonly #bootId: string;
   readonly #now: () => number;
+  readonly #effects: AttachmentEffects | undefined;
+  readonly #log: ServiceLog;
   readonly #lock = new KeyedLock();
   #allocator: Allocator;
   /** What is known to be on disk, by attachment key. */
@@ -77,6 +100,8 @@ export class IpamService {
     this.#cooldownMs = options.cooldownMs ?? DEFAULT_COOLDOWN_MS;
     this.#bootId = options.bootId;
     this.#now = options.now ?? Date.now;
+    this.#effects = options.effects;
+    this.#log = options.log ?? { error() {} };
     this.#allocator = Allocator.restore(this.#subnets, this.#cooldownMs, snapshot, this.#now());
     this.#durable = new Map(snapshot.allocations);
   }
@@ -85,41 +110,69 @@ export class IpamService {
   static async start(store: RecordStore, snapshot: Snapshot, options: IpamOptions): Promise<IpamService> {
     const service = new IpamService(store, snapshot, options);
     const forget = service.#allocator.planForget(snapshot.released, service.#now());
-    if (forget !== undefined) await service.#commit(forget);
+    if (forget !== undefined) await service.#commit([forget]);
     return service;
   }
 
-  /** Gives the attachment its addresses, once they are durable. Asked again it gives the same ones. */
+  /** Gives the attachment its addresses and ports, once they are durable. Asked again it gives the same addresses. */
   async allocate(request: AllocationRequest): Promise<AllocateResult> {
     return this.#exclusively(request.attachment, async () => {
+      const before = this.#durable.get(attachmentKey(request.attachment));
       // Plan, apply and the start of the commit are one turn of the event loop: nobody plans in between.
       const plan = this.#allocator.planAllocate(request, this.#bootId, this.#now());
-      if (plan.kind === "exhausted") throw exhausted(plan);
-      await this.#commit(plan.change);
-      const restCutShort = plan.kind === "new" && plan.restCutShort;
-      return { addresses: plan.record.addresses, existed: plan.kind === "existed", restCutShort };
+      if (plan.kind !== "new" && plan.kind !== "existed") throw refusalError(plan);
+      await this.#commit(plan.changes);
+      if (plan.record.portMappings.length > 0) await this.#setEffects(plan.record, plan.kind === "new");
+      else if (before !== undefined) await this.#clearEffects(before);
+      const { subnets, gateways, restCutShort } = plan;
+      return { addresses: plan.record.addresses, subnets, gateways, existed: plan.kind === "existed", restCutShort };
     });
   }
 
   /**
-   * Takes the attachment's addresses back, once that is durable. An unknown attachment is no error.
+   * Takes the attachment's addresses and ports back, once that is durable. An unknown attachment is no error.
    *
    * @param deletedAtMs when the DEL was, if it is told late: see Allocator.planRelease
    */
   async release(attachment: Attachment, deletedAtMs?: number): Promise<ReleaseResult> {
-    return this.#exclusively(attachment, async () => {
-      const plan = this.#allocator.planRelease(attachment, this.#now(), deletedAtMs);
-      if (plan.kind !== "released") return { addresses: [], readded: plan.kind === "readded" };
-      await this.#commit(plan.change);
-      return { addresses: plan.record.addresses, readded: false };
+    return this.#exclusively(attachment, () => this.#release(attachment, deletedAtMs));
+  }
+
+  /**
+   * Takes back what an attachment has that is gone without a DEL, as far as the caller knows from this record of it.
+   * @returns false when the attachment is not known any more or was added again since; nothing has changed then
+   */
+  async retire(seen: AllocationRecord): Promise<boolean> {
+    return this.#exclusively(seen.attachment, async () => {
+      const record = this.#durable.get(attachmentKey(seen.attachment));
+      const same = record?.confirmedAtMs === seen.confirmedAtMs && record.bootId === seen.bootId;
+      return same && (await this.#release(seen.attachment, undefined)).addresses.length > 0;
     });
   }
 
-  /** All durable allocations, and the counts of the subnets (which know of commits under way). */
+  /** All durable allocations, gateways too, and the counts of the subnets (which know of commits under way). */
   async list(): Promise<IpamState> {
     this.#refuseWhenClosed();
     await this.#healthy();
-    return { allocations: [...this.#durable.values()], subnets: this.#allocator.counts(this.#now()) };
+    const inOrder = [...this.#durable].sort(([a], [b]) => (a < b ? -1 : 1));
+    return { allocations: inOrder.map(([, record]) => record), subnets: this.#allocator.counts(this.#now()) };
+  }
+
+  /** The durable allocation of an attachment. @throws IpamError IPAM_UNKNOWN too */
+  async get(attachment: Attachment): Promise<AllocationRecord> {
+    this.#refuseWhenClosed();
+    await this.#healthy();
+    const key = attachmentKey(attachment);
+    const record = this.#durable.get(key);
+    if (record === undefined) throw new IpamError("IPAM_UNKNOWN", `attachment ${key} has no address`);
+    return record;
+  }
+
+  /** Counts of the subnets. Touches the disk only when a write has failed: whether that is over is part of the answer. */
+  async counts(): Promise<SubnetCounts[]> {
+    this.#refuseWhenClosed();
+    await this.#healthy();
+    return this.#allocator.counts(this.#now());
   }
 
   /** Refuses new requests, waits for those under way, and closes the store. */
@@ -142,13 +195,63 @@ export class IpamService {
     });
   }
 
-  async #commit(change: Change): Promise<void> {
-    this.#allocator.apply(change);
+  async #release(attachment: Attachment, deletedAtMs: number | undefined): Promise<ReleaseResult> {
+    let plan = this.#allocator.planRelease(attachment, this.#now(), deletedAtMs);
+    if (plan.kind === "released" && plan.record.portMappings.length > 0) {
+      await this.#clearEffects(plan.record);
+      // Meanwhile the memory may have been read anew, though this attachment is the same: its requests wait.
+      await this.#healthy();
+      plan = this.#allocator.planRelease(attachment, this.#now(), deletedAtMs);
+    }
+    if (plan.kind !== "released") return { addresses: [], readded: plan.kind === "readded" };
+    await this.#commit([plan.change]);
+    return { addresses: plan.record.addresses, readded: false };
+  }
+
+  /**
+   * @param rollBack take the allocation back if it fails. One that existed before stays with its new ports: it is the next
+   * ADD's or DEL's to deal with, and the ports it had may be somebody else's by now.
+   */
+  async #setEffects(record: AllocationRecord, rollBack: boolean): Promise<void> {
     try {
-      await this.#store.commit(writesOf(change));
+      await this.#effects?.set(record);
+    } catch (cause) {
+      const key = attachmentKey(record.attachment);
+      if (rollBack) {
+        try {
+          await this.#healthy();
+          await this.#release(record.attachment, undefined);
+        } catch (err) {
+          this.#log.error({ err, ...record.attachment }, "an allocation that failed could not be taken back");
+        }
+      }
+      throw new IpamError("IPAM_EFFECT", `the ports of ${key} could not be set up: ${messageOf(cause)}`, cause);
+    }
+  }
+
+  /** Never throws: DEL always ends, and whoever implements the effects compares with `list` anyway. */
+  async #clearEffects(record: AllocationRecord): Promise<void> {
+    if (record.portMappings.length === 0) return;
+    try {
+      await this.#effects?.clear(record);
+    } catch (err) {
+      this.#log.error({ err, ...record.attachment }, "the ports of an attachment could not be taken away");
+    }
+  }
+
+  /** Makes the changes durable, all of them or none. */
+  async #commit(changes: readonly Change[]): Promise<void> {
+    for (const change of changes) this.#allocator.apply(change);
+    try {
+      await this.#store.commit(changes.flatMap(writesOf));
     } catch (cause) {
       throw storeError(cause);
     }
+    for (const change of changes) this.#remember(change);
+  }
+
+  /** Takes a change that is on disk into what is known to be there. */
+  #remember(change: Change): void {
     switch (change.kind) {
       case "hold":
       case "confirm":
@@ -187,10 +290,9 @@ export class IpamService {
 }
 
 function storeError(cause: unknown): IpamError {
-  return new IpamError("IPAM_STORE", cause instanceof Error ? cause.message : String(cause), cause);
+  return new IpamError("IPAM_STORE", messageOf(cause), cause);
 }
 
-function exhausted(plan: Extract<AllocatePlan, { kind: "exhausted" }>): IpamError {
-  const subnets = plan.subnets.map(({ cidr, used, capacity }) => `${cidr} (${used} of ${capacity} in use)`);
-  return new IpamError("IPAM_EXHAUSTED", `no IPv${plan.family} address is left in ${subnets.join(", ")}`);
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -30,7 +30,15 @@ async function client(id: number): Promise<never> {
     const containerId = `${run}-${id}-${i}`;
     const attachment = { network: "pods", containerId, ifname: "eth0" };
     try {
-      const { addresses } = await service.allocate({ attachment, pod: undefined, netns: "/n", hostIfname: "" });
+      const { addresses } = await service.allocate({
+        attachment,
+        pod: undefined,
+        netns: "/n",
+        hostIfname: "",
+        requestedAddresses: [],
+        portMappings: [],
+        withGateway: false,
+      });
       say(`+ ${containerId} ${addresses.join(" ")}`);
       if (i % 3 !== 0) continue;
       say(`? ${containerId}`);

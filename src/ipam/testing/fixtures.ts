@@ -20,12 +20,16 @@ export function attachment(name: string): Attachment {
   return { network: "pods", containerId: name, ifname: "eth0" };
 }
 
-export function request(name: string): AllocationRequest {
+export function request(name: string, more: Partial<AllocationRequest> = {}): AllocationRequest {
   return {
     attachment: attachment(name),
     pod: { namespace: "default", name: `pod-${name}`, uid: `uid-${name}` },
     netns: `/run/netns/${name}`,
     hostIfname: "fl0123456789a",
+    requestedAddresses: [],
+    portMappings: [],
+    withGateway: false,
+    ...more,
   };
 }
 
