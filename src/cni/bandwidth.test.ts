@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import type { Message } from "../netlink/message.ts";
 import {
   decodeQdisc,
-  dumpQdiscs,
+  getRootQdisc,
   RTM_NEWQDISC,
   replaceRootTbf,
   type TbfState,
@@ -193,7 +193,7 @@ test.each([
 });
 
 test("a request is no answer to a look-up", () => {
-  const request = { ...dumpQdiscs(7), seq: 1 };
+  const request = { ...getRootQdisc(7, "flabc"), seq: 1 };
   expect(bandwidthProblems({ ingress: TEN_MBIT, egress: undefined }, LINK, [request], [])).toHaveLength(1);
 });
 

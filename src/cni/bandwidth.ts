@@ -103,7 +103,7 @@ export function bandwidthRequests(bandwidth: Bandwidth, link: ShapedLink): { hos
 
 /**
  * What differs from the limits that ADD set, a sentence each; none when all is well.
- * @param hostQdiscs what `dumpQdiscs` gave in the host's namespace, \`podQdiscs\` in the pod's; other links' don't matter
+ * @param hostQdiscs the answers to `getRootQdisc` of the host's end, `podQdiscs` of the pod's; none is no qdisc
  */
 export function bandwidthProblems(
   bandwidth: Bandwidth,

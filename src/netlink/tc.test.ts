@@ -4,10 +4,11 @@ import { expect, test } from "vitest";
 import { fromHex } from "../../test/helpers/hex.ts";
 import { expectSent } from "../../test/helpers/netlink-golden.ts";
 import { attributes, type Message, NLM_F_CREATE, NLM_F_REPLACE } from "./message.ts";
-import { burstTicks, decodeQdisc, dumpQdiscs, RTM_NEWQDISC, replaceRootTbf, type TokenBucket } from "./tc.ts";
+import { burstTicks, decodeQdisc, getRootQdisc, RTM_NEWQDISC, replaceRootTbf, type TokenBucket } from "./tc.ts";
 
 const RTM_DELQDISC = 37;
 const RTM_GETQDISC = 38;
+const NLM_F_ECHO = 8;
 const TCMSG = 20;
 const TCA_OPTIONS = 2;
 const TBF_PARMS = 1;
@@ -36,10 +37,12 @@ test("a rate over 32 bits goes in 64", () => {
   expect(options.get(TBF_RATE64)).toEqual(fromHex("00dd0ee9 02000000"));
 });
 
-test("qdiscs are listed as iproute2 asks for those of a link", () => {
-  // tc qdisc show dev flabc; its NLM_F_DUMP is the transport's.
-  const body = "00000000 05000000 00000000 00000000 00000000";
-  expectSent(dumpQdiscs(5), { type: RTM_GETQDISC, flags: 0, body });
+test("the root qdisc of a link is looked up by the link's index, and the answer comes to the asker", () => {
+  expectSent(getRootQdisc(5, "flabc"), {
+    type: RTM_GETQDISC,
+    flags: NLM_F_ECHO,
+    body: "00000000 05000000 00000000 ffffffff 00000000",
+  });
 });
 
 function message(body: string, type = RTM_NEWQDISC): Message {

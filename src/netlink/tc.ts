@@ -16,6 +16,9 @@ import {
 export const RTM_NEWQDISC = 36;
 const RTM_GETQDISC = 38;
 
+/** include/uapi/linux/netlink.h: what the request leads to is told to the asker, too. */
+const NLM_F_ECHO = 0x8;
+
 const TC_H_ROOT = 0xffffffff;
 const TCA_KIND = 1;
 const TCA_OPTIONS = 2;
@@ -41,8 +44,8 @@ export interface TokenBucket {
   readonly limit: number;
 }
 
-function tcmsg(index: number, parent: number): Body {
-  return new Body().u32(0).u32(index).u32(0).u32(parent).u32(0);
+function tcmsg(index: number): Body {
+  return new Body().u32(0).u32(index).u32(0).u32(TC_H_ROOT).u32(0);
 }
 
 /**
@@ -54,7 +57,7 @@ function tcmsg(index: number, parent: number): Body {
  * 275 s of the rate.
  */
 export function replaceRootTbf(index: number, name: string, { rate, burst, limit }: TokenBucket): Request {
-  const body = tcmsg(index, TC_H_ROOT)
+  const body = tcmsg(index)
     .attrText(TCA_KIND, "tbf")
     .nest(TCA_OPTIONS, (options) => {
       options.nest(TCA_TBF_PARMS, (parms) => {
@@ -86,11 +89,12 @@ export function replaceRootTbf(index: number, name: string, { rate, burst, limit
 }
 
 /**
- * `tc qdisc show dev NAME`. Up to Linux 6.18 at least the kernel looks at no index and tells the qdiscs of all links in the
- * namespace. Asking for one qdisc alone is no better: until lately the answer was a notification that the asker didn't get.
+ * Asks for a link's root qdisc: one RTM_NEWQDISC message. Where none was set that is `noqueue`, or no message for a link
+ * that was never up. NLM_F_ECHO because kernels used to answer by a notification, which the asker gets only with it.
  */
-export function dumpQdiscs(index: number): Request {
-  return { type: RTM_GETQDISC, flags: 0, body: tcmsg(index, 0).done(), what: "list qdiscs" };
+export function getRootQdisc(index: number, name: string): Request {
+  const body = tcmsg(index).done();
+  return { type: RTM_GETQDISC, flags: NLM_F_ECHO, body, what: `look up the root qdisc of ${name}` };
 }
 
 /** What an RTM_NEWQDISC message says of a qdisc. */
