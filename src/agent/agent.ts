@@ -5,14 +5,15 @@
 import { type FSWatcher, watch } from "node:fs";
 import { mkdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { HostPorts } from "../hostport/host-ports.ts";
 import { readBootId } from "../ipam/boot-id.ts";
 import { replayJournal } from "../ipam/journal.ts";
+import type { AllocationRecord } from "../ipam/records.ts";
 import { type IpamServer, serveIpam } from "../ipam/server.ts";
 import { IpamService } from "../ipam/service.ts";
 import { Store } from "../ipam/store.ts";
 import { formatPrefix } from "../net/prefix.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from "../netlink/event-loop.ts";
-import { antispoofRequests, BATCH_BEGIN, BATCH_END, removeTableRequests } from "../nft/antispoof.ts";
 import { PeersError } from "../routes/errors.ts";
 import { type Node, PEERS_MAX_BYTES, parsePeers } from "../routes/peers.ts";
 import type { Config } from "./config.ts";
@@ -64,7 +65,6 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
 
   const changed = await enableForwarding(new Set(config.podCIDRs.map(({ family }) => family)));
   if (changed.length > 0) log.info({ sysctls: changed }, "forwarding switched on");
-  await applyAntiSpoof(config.antiSpoof);
 
   const netlink = Netlink.open(NETLINK_ROUTE);
   closers.push(() => netlink.close());
@@ -113,7 +113,9 @@ async function openIpam(config: Config, log: Log, closers: Closer[]): Promise<Ip
   const { store, snapshot } = await Store.open(config.stateDir);
   let service: IpamService;
   try {
+    const effects = await openHostPorts(config, snapshot.allocations.values(), log, closers);
     service = await IpamService.start(store, snapshot, {
+      effects,
       subnets: config.podCIDRs,
       cooldownMs: config.coolDownSeconds * 1000,
       bootId: await readBootId(),
@@ -125,6 +127,24 @@ async function openIpam(config: Config, log: Log, closers: Closer[]): Promise<Ip
   }
   closers.push(() => service.close());
   return service;
+}
+
+/**
+ * The node's nftables table, as the records say. Fails closed: a kernel that can't do it stops the start, and the
+ * configuration says how to go without anti-spoofing.
+ */
+async function openHostPorts(
+  config: Config,
+  records: Iterable<AllocationRecord>,
+  log: Log,
+  closers: Closer[],
+): Promise<HostPorts> {
+  const netlink = Netlink.open(NETLINK_NETFILTER);
+  closers.push(() => netlink.close());
+  const onError = (err: unknown, what: string) => log.error({ err }, what);
+  const hostPorts = await HostPorts.start(netlink, records, { antiSpoof: config.antiSpoof, onError });
+  closers.push(() => hostPorts.idle());
+  return hostPorts;
 }
 
 /** Works off the plugin's notes now, and whenever a new one appears. */
@@ -157,14 +177,4 @@ function watchDirectory(dir: string, onChange: () => void, log: Log, closers: Cl
   }
   watcher.on("error", (err) => log.warn({ err, dir }, "changes are seen at intervals only from now on"));
   closers.push(() => watcher.close());
-}
-
-/** Fails closed: a kernel that can't do it stops the start, and the configuration says how to go without. */
-async function applyAntiSpoof(wanted: boolean): Promise<void> {
-  const netlink = Netlink.open(NETLINK_NETFILTER);
-  try {
-    await netlink.transaction(BATCH_BEGIN, wanted ? antispoofRequests() : removeTableRequests(), BATCH_END);
-  } finally {
-    netlink.close();
-  }
 }

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Keeps flatnet's nftables table: as a whole when the daemon starts, a few elements for a pod after that. What is thought
+// to be in the kernel is kept in memory, and no transaction is in flight beside another.
+import { attachmentKey, NFT_TABLE } from "../net/names.ts";
+import type { Netlink } from "../netlink/event-loop.ts";
+import { NetlinkError, type Request } from "../netlink/message.ts";
+import { BATCH_BEGIN, BATCH_END } from "../nft/message.ts";
+import { addElements, removeElements, removeTable, replaceTable } from "../nft/table.ts";
+import { type Change, Contents } from "./contents.ts";
+import { type Entry, entriesOf, type PortRecord } from "./entries.ts";
+import { HostPortError } from "./errors.ts";
+import { desiredTable } from "./ruleset.ts";
+import { deleteFlowsOfPods, deleteFlowsOfPorts } from "./stale-flows.ts";
+
+export interface HostPortOptions {
+  /** Drop what pods send from foreign addresses. */
+  readonly antiSpoof: boolean;
+  /** Told of what went wrong without being the caller's failure; `what` is a sentence. */
+  readonly onError: (error: unknown, what: string) => void;
+}
+
+export class HostPorts {
+  readonly #netlink: Netlink;
+  readonly #options: HostPortOptions;
+  readonly #contents: Contents;
+  /** The chains for hostPorts are in the table. They stay when the last hostPort goes, until the next start. */
+  #present: boolean;
+  /** The end of what is under way. */
+  #tail: Promise<unknown> = Promise.resolve();
+
+  private constructor(netlink: Netlink, options: HostPortOptions, contents: Contents) {
+    this.#netlink = netlink;
+    this.#options = options;
+    this.#contents = contents;
+    this.#present = contents.size > 0;
+  }
+
+  /**
+   * Makes the table what these records say, whatever was in it. A record that can't be is left out and told.
+   * @param netlink to NETLINK_NETFILTER; stays the caller's to close, after `idle`
+   * @throws NetlinkError when the kernel refuses: then the table is as it was
+   */
+  static async start(netlink: Netlink, records: Iterable<PortRecord>, options: HostPortOptions): Promise<HostPorts> {
+    const contents = new Contents();
+    for (const record of records) {
+      try {
+        contents.apply(contents.planSet(attachmentKey(record.attachment), entriesOf(record)));
+      } catch (error) {
+        options.onError(error, `the hostPorts of ${attachmentKey(record.attachment)} are left out`);
+      }
+    }
+    const hostPorts = new HostPorts(netlink, options, contents);
+    await hostPorts.#replace(hostPorts.#present ? contents.entries() : undefined);
+    void hostPorts.#queue(() => hostPorts.#purgePorts(contents.entries()));
+    return hostPorts;
+  }
+
+  /**
+   * Makes the record's ports lead to its addresses, whatever its attachment had before: in one transaction, all or nothing.
+   * @throws HostPortError
+   */
+  set(record: PortRecord): Promise<void> {
+    return this.#queue(async () => {
+      const change = this.#contents.planSet(attachmentKey(record.attachment), entriesOf(record));
+      await this.#apply(change, record);
+      await this.#purgePorts(change.add);
+    });
+  }
+
+  /**
+   * Takes away what the record's attachment has, and the connections of its addresses. Nothing being there is success.
+   * @throws HostPortError
+   */
+  clear(record: PortRecord): Promise<void> {
+    return this.#queue(async () => {
+      await this.#apply(this.#contents.planSet(attachmentKey(record.attachment), []), record);
+      await this.#purgePods(record.addresses);
+    });
+  }
+
+  /** Ends the connections of addresses whose pod is gone, in the background. */
+  forget(addresses: readonly string[]): void {
+    void this.#queue(() => this.#purgePods(addresses));
+  }
+
+  /** Resolves when nothing is under way any more. */
+  async idle(): Promise<void> {
+    await this.#queue(async () => {});
+  }
+
+  #queue<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#tail.then(work);
+    this.#tail = done.catch(() => {});
+    return done;
+  }
+
+  async #apply(change: Change, { attachment }: PortRecord): Promise<void> {
+    if (change.add.length === 0 && change.remove.length === 0) return;
+    try {
+      if (this.#present) await this.#update(change);
+      else await this.#replace(this.#contents.entries(change));
+    } catch (cause) {
+      if (!(cause instanceof NetlinkError)) throw cause;
+      const message = `the hostPorts of ${attachmentKey(attachment)} could not be changed: ${cause.message}`;
+      throw new HostPortError("HOSTPORT_KERNEL", message, cause);
+    }
+    this.#contents.apply(change);
+    this.#present = true;
+  }
+
+  /** A few elements; the whole table if it isn't what it is thought to be, because somebody else was at it. */
+  async #update(change: Change): Promise<void> {
+    try {
+      await this.#transaction([
+        ...grouped(change.remove).flatMap(([set, elements]) => removeElements(NFT_TABLE, set, elements)),
+        ...grouped(change.add).flatMap(([set, elements]) => addElements(NFT_TABLE, set, elements)),
+      ]);
+    } catch (error) {
+      if (!(error instanceof NetlinkError) || error.code !== "NETLINK_REFUSED") throw error;
+      await this.#replace(this.#contents.entries(change));
+      this.#options.onError(error, `nftables table ${NFT_TABLE} had been changed by somebody else and was made anew`);
+    }
+  }
+
+  /** @param entries undefined: without the chains for hostPorts */
+  async #replace(entries: Iterable<Entry> | undefined): Promise<void> {
+    const table = desiredTable(this.#options.antiSpoof, entries);
+    const transactions = table === undefined ? [removeTable(NFT_TABLE)] : replaceTable(table);
+    for (const transaction of transactions) await this.#transaction(transaction);
+  }
+
+  #transaction(requests: readonly Request[]): Promise<void> {
+    return this.#netlink.transaction(BATCH_BEGIN, requests, BATCH_END);
+  }
+
+  async #purgePorts(entries: Iterable<Entry>): Promise<void> {
+    const ports = [...entries].flatMap(({ port }) => (port === undefined ? [] : [port]));
+    await this.#purge(() => deleteFlowsOfPorts(this.#netlink, ports));
+  }
+
+  async #purgePods(addresses: readonly string[]): Promise<void> {
+    await this.#purge(() => deleteFlowsOfPods(this.#netlink, addresses));
+  }
+
+  /** Connections end by themselves in the end, so no pod fails for them. */
+  async #purge(work: () => Promise<unknown>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.#options.onError(error, "old connections could not be deleted");
+    }
+  }
+}
+
+function grouped(entries: readonly Entry[]): [string, Entry[]][] {
+  return Object.entries(Object.groupBy(entries, ({ set }) => set));
+}

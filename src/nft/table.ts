@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A ruleset as data, and the messages that put it in the kernel: as a whole, leaving nothing of what was there, or a few
+// elements of its sets. All tables are of family inet.
+import { NLM_F_APPEND, NLM_F_CREATE, type Request } from "../netlink/message.ts";
+import type { Expression } from "./expressions.ts";
+import { type Attribute, nftRequest } from "./message.ts";
+
+/** A ruleset. Sets and chains may name each other in any order. */
+export interface Table {
+  readonly name: string;
+  readonly sets: readonly NftSet[];
+  readonly chains: readonly Chain[];
+}
+
+/** A set, or a map where it has `data`. Several types make a concatenation, `ipv4_addr . inet_service`. */
+export interface NftSet {
+  readonly name: string;
+  readonly key: readonly DataType[];
+  readonly data?: readonly DataType[];
+  readonly elements: readonly Element[];
+}
+
+/** One element; `concat` makes key and data. */
+export interface Element {
+  readonly key: Uint8Array;
+  readonly data?: Uint8Array;
+}
+
+/** A chain, which packets get to by a jump, or from the kernel where it has a hook. The policy is to accept. */
+export interface Chain {
+  readonly name: string;
+  readonly hook?: Hook;
+  /** Each with its text in nft's words in a comment beside it. */
+  readonly rules: readonly (readonly Expression[])[];
+}
+
+export interface Hook {
+  readonly type: "filter" | "nat";
+  readonly at: keyof typeof HOOKS;
+  readonly priority: number;
+}
+
+/** NF_INET_* hooks of include/uapi/linux/netfilter.h. */
+const HOOKS = { prerouting: 0, output: 3, postrouting: 4 } as const;
+
+/** nft's names of priorities (include/uapi/linux/netfilter_ipv4.h, enum nf_ip_hook_priorities). */
+export const PRIORITY = { raw: -300, dstnat: -100, srcnat: 100 } as const;
+
+/** nft's own numbers of types, which the kernel only keeps for it, and lengths in bytes. */
+const TYPES = {
+  ipv4_addr: { id: 7, bytes: 4 },
+  ipv6_addr: { id: 8, bytes: 16 },
+  inet_proto: { id: 12, bytes: 1 },
+  inet_service: { id: 13, bytes: 2 },
+} as const;
+
+export type DataType = keyof typeof TYPES;
+
+const NFT_MSG_NEWTABLE = 0;
+const NFT_MSG_DELTABLE = 2;
+const NFT_MSG_NEWCHAIN = 3;
+const NFT_MSG_NEWRULE = 6;
+const NFT_MSG_NEWSET = 9;
+const NFT_MSG_NEWSETELEM = 12;
+const NFT_MSG_DELSETELEM = 14;
+
+const NFT_SET_MAP = 8;
+const NF_ACCEPT = 1;
+
+/** Of one message, so that the 16 bits of an attribute's length are enough. */
+const ELEMENTS_PER_MESSAGE = 256;
+/** Of one transaction's messages together: it is one send, which has to fit net.core.wmem_default (212992 bytes). */
+const TRANSACTION_BYTES = 128 * 1024;
+
+/** The parts of a concatenation as it lies in registers: each on a boundary of 32 bits. */
+export function concat(...parts: readonly Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(parts.reduce((length, part) => length + padded(part.length), 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += padded(part.length);
+  }
+  return bytes;
+}
+
+function padded(length: number): number {
+  return (length + 3) & ~3;
+}
+
+/**
+ * The transactions that leave exactly this ruleset in the table, whatever was in it: made so that it can be deleted,
+ * deleted, made again. Nearly always it is one; elements that don't fit it are added by more.
+ */
+export function replaceTable(table: Table): Request[][] {
+  const name = table.name;
+  const structure = [
+    ...removeTable(name),
+    nftRequest(NFT_MSG_NEWTABLE, NLM_F_CREATE, [[1, name]], `make nftables table ${name}`),
+    ...table.sets.map((set, i) => newSet(name, set, i + 1)),
+    ...table.chains.map((chain) => newChain(name, chain)),
+    ...table.chains.flatMap((chain) => chain.rules.map((rule) => newRule(name, chain, rule))),
+  ];
+  const transactions = [structure];
+  let bytes = structure.reduce((sum, { body }) => sum + body.length, 0);
+  for (const request of table.sets.flatMap((set) => addElements(name, set.name, set.elements))) {
+    bytes += request.body.length;
+    if (bytes > TRANSACTION_BYTES) {
+      transactions.push([]);
+      bytes = request.body.length;
+    }
+    transactions.at(-1)?.push(request);
+  }
+  return transactions;
+}
+
+/** The messages that leave no such table, whether there was one or not. */
+export function removeTable(name: string): Request[] {
+  return [
+    nftRequest(NFT_MSG_NEWTABLE, NLM_F_CREATE, [[1, name]], `make nftables table ${name}`),
+    nftRequest(NFT_MSG_DELTABLE, 0, [[1, name]], `clear nftables table ${name}`),
+  ];
+}
+
+/** Adds elements to a set. One that is there already with other data is refused (EBUSY). */
+export function addElements(table: string, set: string, elements: readonly Element[]): Request[] {
+  return elementRequests(NFT_MSG_NEWSETELEM, NLM_F_CREATE, table, set, elements, "add to");
+}
+
+/** Removes elements by their keys. One that isn't there is refused (ENOENT). */
+export function removeElements(table: string, set: string, elements: readonly Element[]): Request[] {
+  const keys = elements.map(({ key }) => ({ key }));
+  return elementRequests(NFT_MSG_DELSETELEM, 0, table, set, keys, "remove from");
+}
+
+function elementRequests(
+  type: number,
+  flags: number,
+  table: string,
+  set: string,
+  elements: readonly Element[],
+  what: string,
+): Request[] {
+  const requests: Request[] = [];
+  for (let at = 0; at < elements.length; at += ELEMENTS_PER_MESSAGE) {
+    const list = elements.slice(at, at + ELEMENTS_PER_MESSAGE).map(({ key, data }): Attribute => {
+      const value: Attribute[] = data === undefined ? [] : [[2, [[1, data]]]];
+      return [1, [[1, [[1, key]]], ...value]];
+    });
+    const attributes: Attribute[] = [
+      [1, table],
+      [2, set],
+      [3, list],
+    ];
+    requests.push(nftRequest(type, flags, attributes, `${what} nftables set ${table} ${set}`));
+  }
+  return requests;
+}
+
+/** @param id tells sets that one transaction makes from each other */
+function newSet(table: string, { name, key, data }: NftSet, id: number): Request {
+  const attributes: Attribute[] = [
+    [1, table],
+    [2, name],
+    [3, data === undefined ? 0 : NFT_SET_MAP],
+    [4, typeId(key)],
+    [5, typeBytes(key)],
+  ];
+  if (data !== undefined) attributes.push([6, typeId(data)], [7, typeBytes(data)]);
+  attributes.push([10, id]);
+  return nftRequest(NFT_MSG_NEWSET, NLM_F_CREATE, attributes, `make nftables set ${table} ${name}`);
+}
+
+/** nft packs the types of a concatenation in six bits each. */
+function typeId(types: readonly DataType[]): number {
+  return types.reduce((id, type) => (id << 6) | TYPES[type].id, 0);
+}
+
+function typeBytes(types: readonly DataType[]): number {
+  return types.reduce((bytes, type) => bytes + padded(TYPES[type].bytes), 0);
+}
+
+function newChain(table: string, { name, hook }: Chain): Request {
+  const attributes: Attribute[] = [
+    [1, table],
+    [3, name],
+  ];
+  if (hook !== undefined) {
+    const place: Attribute[] = [
+      [1, HOOKS[hook.at]],
+      [2, hook.priority >>> 0],
+    ];
+    attributes.push([4, place], [5, NF_ACCEPT], [7, hook.type]);
+  }
+  return nftRequest(NFT_MSG_NEWCHAIN, NLM_F_CREATE, attributes, `make nftables chain ${table} ${name}`);
+}
+
+function newRule(table: string, { name }: Chain, rule: readonly Expression[]): Request {
+  const expressions = rule.map((expression): Attribute => {
+    const data: Attribute[] = expression.attributes.length === 0 ? [] : [[2, expression.attributes]];
+    return [1, [[1, expression.name], ...data]];
+  });
+  const attributes: Attribute[] = [
+    [1, table],
+    [2, name],
+    [4, expressions],
+  ];
+  return nftRequest(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, attributes, `make a rule of nftables chain ${name}`);
+}
