@@ -19,6 +19,7 @@ import { type Node, PEERS_MAX_BYTES, parsePeers } from "../routes/peers.ts";
 import type { Config } from "./config.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
+import { passIntervalMs, Retirer, surroundingsOf } from "./retire.ts";
 import { RouteKeeper } from "./route-keeper.ts";
 import { enableForwarding } from "./sysctls.ts";
 
@@ -60,7 +61,8 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
 
   await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
   await mkdir(dirname(config.socket), { recursive: true, mode: 0o700 });
-  const service = await openIpam(config, log, closers);
+  const bootId = await readBootId();
+  const service = await openIpam(config, bootId, log, closers);
   const journal = await keepJournal(join(config.stateDir, "journal"), service, log, closers);
 
   const changed = await enableForwarding(new Set(config.podCIDRs.map(({ family }) => family)));
@@ -90,6 +92,9 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   closers.push(() => server.close());
   // A DEL that came between the first replay and the socket has left a note that nothing else would find.
   journal.request();
+  if (config.retireAfterSeconds > 0) {
+    retireTheGone(service, netlink, bootId, config.retireAfterSeconds * 1000, log, closers);
+  }
   log.info({ socket: config.socket, podCIDRs: config.podCIDRs.map(formatPrefix), peers: config.peers }, "serving");
 }
 
@@ -109,7 +114,7 @@ async function readPeersFile(path: string): Promise<string> {
   return bytes.toString("utf8");
 }
 
-async function openIpam(config: Config, log: Log, closers: Closer[]): Promise<IpamService> {
+async function openIpam(config: Config, bootId: string, log: Log, closers: Closer[]): Promise<IpamService> {
   const { store, snapshot } = await Store.open(config.stateDir);
   let service: IpamService;
   try {
@@ -118,7 +123,7 @@ async function openIpam(config: Config, log: Log, closers: Closer[]): Promise<Ip
       effects,
       subnets: config.podCIDRs,
       cooldownMs: config.coolDownSeconds * 1000,
-      bootId: await readBootId(),
+      bootId,
       log,
     });
   } catch (error) {
@@ -164,6 +169,29 @@ async function keepJournal(dir: string, service: IpamService, log: Log, closers:
   closers.push(() => loop.stop());
   watchDirectory(dir, () => loop.request(), log, closers);
   return loop;
+}
+
+/** Gives up, from now on, what ended without a DEL. */
+function retireTheGone(
+  service: IpamService,
+  netlink: Netlink,
+  bootId: string,
+  graceMs: number,
+  log: Log,
+  closers: Closer[],
+): void {
+  const surroundings = surroundingsOf(netlink);
+  const now = () => performance.now();
+  const retirer = new Retirer({ allocations: service, surroundings, graceMs, bootId, log, now });
+  const intervalMs = passIntervalMs(graceMs);
+  const loop = new Loop(() => retirer.pass(), {
+    settleMs: SETTLE_MS,
+    intervalMs,
+    retryMs: intervalMs,
+    onError: (err) => log.error({ err }, "attachments could not be looked at for whether they are over"),
+  });
+  closers.push(() => loop.stop());
+  loop.request();
 }
 
 /** Events are a short-cut only: whoever asks for a pass is asked again at intervals anyway. */

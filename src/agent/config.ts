@@ -26,6 +26,8 @@ export interface Config {
   readonly antiSpoof: boolean;
   /** How long a released address rests, in seconds. */
   readonly coolDownSeconds: number;
+  /** How long an attachment whose namespace is gone waits for its DEL, in seconds; 0 for ever. */
+  readonly retireAfterSeconds: number;
 }
 
 /** A configuration that can't be used. The message names every flag or key that is wrong, with its value. */
@@ -50,6 +52,7 @@ export const USAGE = `usage: flatnetd --node-name NAME --pod-cidr CIDR [--pod-ci
   --mtu BYTES            MTU of pods (default 0: the smallest of the uplinks)
   --anti-spoof BOOLEAN   drop what a pod sends from a foreign address (default true)
   --cool-down-seconds N  how long an address rests before it is used again (default 120)
+  --retire-after-seconds N  how long an attachment whose namespace is gone waits for its DEL (default 60; 0: for ever)
   --help
 `;
 
@@ -68,6 +71,7 @@ const Schema = v.strictObject({
   mtu: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535)), 0),
   antiSpoof: v.optional(v.boolean(), true),
   coolDownSeconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(86_400)), 120),
+  retireAfterSeconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(86_400)), 60),
 });
 
 /** The flag of each key, and how its text becomes the key's value. */
@@ -80,6 +84,7 @@ const FLAGS: Readonly<Record<string, { key: string; read: (text: string) => unkn
   mtu: { key: "mtu", read: toNumber },
   "anti-spoof": { key: "antiSpoof", read: (text) => (text === "true" ? true : text === "false" ? false : text) },
   "cool-down-seconds": { key: "coolDownSeconds", read: toNumber },
+  "retire-after-seconds": { key: "retireAfterSeconds", read: toNumber },
 };
 
 function toNumber(text: string): unknown {
