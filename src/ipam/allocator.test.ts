@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { attachmentKey } from "../net/names.ts";
 import { type AllocationRequest, Allocator } from "./allocator.ts";
-import { parseSnapshot, writesOf } from "./records.ts";
+import { gatewayAttachment, isGateway, type PortMapping, parseSnapshot, writesOf } from "./records.ts";
 import { attachment, BOOT_ID, prefixes, request } from "./testing/fixtures.ts";
 
 const REST = 120_000;
@@ -209,6 +209,213 @@ describe("a DEL that is told late", () => {
   });
 });
 
+describe("addresses that are asked for", () => {
+  const asking = (...requestedAddresses: string[]) => ({ requestedAddresses });
+
+  test("are given, and families that are not asked for get any", () => {
+    const node = new Node("10.0.0.0/24", "fd00::/64");
+    expect(node.addresses("a", START, asking("10.0.0.77"))).toBe("10.0.0.77 fd00::1");
+    expect(node.addresses("b", START, asking("fd00::77", "10.0.0.1"))).toBe("10.0.0.1 fd00::77");
+    expect(node.addresses("c")).toBe("10.0.0.2 fd00::2");
+  });
+
+  test("are in whichever subnet has them", () => {
+    const node = new Node("10.0.0.0/24", "10.0.1.0/24");
+    expect(node.allocate("a", START, asking("10.0.1.9"))).toMatchObject({
+      record: { addresses: ["10.0.1.9"] },
+      subnets: ["10.0.1.0/24"],
+    });
+  });
+
+  test("are refused outside the subnets of their family, and where a subnet keeps them back", () => {
+    const node = new Node("10.0.0.0/24", "fd00::/64");
+    const none = { kind: "outOfRange", reservedIn: undefined };
+    expect(node.allocate("a", START, asking("10.0.1.0"))).toEqual({
+      ...none,
+      address: "10.0.1.0",
+      subnets: ["10.0.0.0/24"],
+    });
+    expect(node.allocate("a", START, asking("10.0.0.7", "fd01::"))).toMatchObject({ ...none, address: "fd01::" });
+    for (const address of ["10.0.0.0", "10.0.0.255", "fd00::", "fd00::1:0"]) {
+      const reservedIn = address.includes(":") ? "fd00::/64" : "10.0.0.0/24";
+      expect(node.allocate("a", START, asking(address))).toMatchObject({ kind: "outOfRange", address, reservedIn });
+    }
+    expect(new Node("10.0.0.0/24").allocate("a", START, asking("fd00::1"))).toMatchObject({ ...none, subnets: [] });
+    expect(node.allocator.counts(START)).toMatchObject([{ used: 0 }, { used: 0 }]);
+  });
+
+  test("are refused with their holder when they are taken, also by a gateway", () => {
+    const node = new Node("10.0.0.0/24");
+    node.allocate("a", START, { withGateway: true });
+    expect(node.allocate("b", START, asking("10.0.0.2"))).toMatchObject({
+      kind: "addressTaken",
+      address: "10.0.0.2",
+      holder: { attachment: attachment("a") },
+    });
+    expect(node.allocate("b", START, asking("10.0.0.1"))).toMatchObject({
+      kind: "addressTaken",
+      holder: { attachment: gatewayAttachment("pods", "10.0.0.1") },
+    });
+  });
+
+  test("are given while they rest, and the plan says so", () => {
+    const node = new Node("10.0.0.0/24");
+    node.allocate("a");
+    node.release("a");
+    expect(node.allocate("b", START + 1, asking("10.0.0.1"))).toMatchObject({ kind: "new", restCutShort: true });
+    node.release("b", START + 2);
+    expect(node.allocate("c", START + 2 + REST, asking("10.0.0.1"))).toMatchObject({
+      kind: "new",
+      restCutShort: false,
+    });
+  });
+
+  test("are what the attachment has when it asks again, and anything else is refused with what it has", () => {
+    const node = new Node("10.0.0.0/24", "fd00::/64");
+    node.allocate("a", START, asking("10.0.0.7"));
+    for (const again of [[], ["10.0.0.7"], ["10.0.0.7", "fd00::1"]]) {
+      expect(node.allocate("a", START, asking(...again))).toMatchObject({ kind: "existed" });
+    }
+    expect(node.allocate("a", START, asking("10.0.0.8"))).toMatchObject({
+      kind: "differs",
+      requested: ["10.0.0.8"],
+      record: { addresses: ["10.0.0.7", "fd00::1"] },
+    });
+  });
+
+  test("may be ones of a subnet that is not ours any more, if the attachment has them", () => {
+    const node = new Node("10.0.0.0/24", "fd00::/64");
+    node.allocate("a");
+    node.restart(START, "10.9.0.0/24", "fd00::/64");
+    expect(node.allocate("a", START, asking("10.0.0.1"))).toMatchObject({
+      kind: "existed",
+      subnets: ["10.0.0.1/32", "fd00::/64"],
+    });
+  });
+});
+
+describe("ports of the node", () => {
+  const port = (hostPort: number, hostIp = ""): PortMapping => {
+    return { hostPort, containerPort: 80, protocol: "tcp", hostIp };
+  };
+  const with80 = { portMappings: [port(80)] };
+
+  test("have one holder, also after a restart, until it is released", () => {
+    const node = new Node("10.0.0.0/24");
+    expect(node.allocate("a", START, with80)).toMatchObject({ kind: "new", record: with80 });
+    node.restart();
+    expect(node.allocate("b", START, { portMappings: [port(80, "10.9.9.9")] })).toMatchObject({
+      kind: "portTaken",
+      wanted: port(80, "10.9.9.9"),
+      held: port(80),
+      holder: { attachment: attachment("a") },
+    });
+    expect(node.allocator.counts(START)).toMatchObject([{ used: 1 }]);
+    node.release("a");
+    expect(node.allocate("b", START, with80)).toMatchObject({ kind: "new" });
+  });
+
+  test("are the latest ones when an attachment asks again", () => {
+    const node = new Node("10.0.0.0/24");
+    node.allocate("a", START, with80);
+    expect(node.allocate("a", START, with80)).toMatchObject({ kind: "existed", record: with80 });
+    expect(node.allocate("a", START, { portMappings: [port(81)] })).toMatchObject({ kind: "existed" });
+    node.restart();
+    expect(node.allocate("b", START, { portMappings: [port(81)] })).toMatchObject({ kind: "portTaken" });
+    expect(node.allocate("b", START, with80)).toMatchObject({ kind: "new" });
+    expect(node.allocate("a", START, with80)).toMatchObject({
+      kind: "portTaken",
+      holder: { attachment: attachment("b") },
+    });
+    expect(parseSnapshot(node.disk).allocations.get("pods/a/eth0")?.portMappings).toEqual([port(81)]);
+  });
+});
+
+describe("the gateway of a network", () => {
+  const withGateway = { withGateway: true };
+  const inNetwork = (network: string, name: string) => ({
+    withGateway: true,
+    attachment: { ...attachment(name), network },
+  });
+
+  test("is the first address of each subnet of an attachment, once for all, also after a restart", () => {
+    const node = new Node("10.0.0.0/24", "fd00::/64");
+    const gateways = ["10.0.0.1", "fd00::1"];
+    expect(node.allocate("a", START, withGateway)).toMatchObject({
+      gateways,
+      record: { addresses: ["10.0.0.2", "fd00::2"] },
+    });
+    expect(node.allocate("a", START, withGateway)).toMatchObject({ kind: "existed", gateways });
+    node.restart();
+    expect(node.allocate("b", START, withGateway)).toMatchObject({
+      gateways,
+      record: { addresses: ["10.0.0.3", "fd00::3"] },
+    });
+    expect(node.allocate("c", START)).toMatchObject({ gateways: [] });
+    expect(node.allocator.counts(START)).toMatchObject([{ used: 4 }, { used: 4 }]);
+  });
+
+  test("is another one in each network", () => {
+    const node = new Node("10.0.0.0/24");
+    expect(node.allocate("a", START, inNetwork("one", "a"))).toMatchObject({ gateways: ["10.0.0.1"] });
+    expect(node.allocate("b", START, inNetwork("two", "b"))).toMatchObject({ gateways: ["10.0.0.3"] });
+    expect(node.allocate("c", START, inNetwork("one", "c"))).toMatchObject({ gateways: ["10.0.0.1"] });
+  });
+
+  test("is another address when the first one is taken, or asked for", () => {
+    const node = new Node("10.0.0.0/24");
+    node.allocate("a");
+    expect(node.allocate("b", START, withGateway)).toMatchObject({ gateways: ["10.0.0.2"] });
+    expect(node.allocate("c", START, withGateway)).toMatchObject({ gateways: ["10.0.0.2"] });
+    const other = new Node("10.0.0.0/24");
+    expect(other.allocate("a", START, { withGateway: true, requestedAddresses: ["10.0.0.1"] })).toMatchObject({
+      record: { addresses: ["10.0.0.1"] },
+      gateways: ["10.0.0.2"],
+    });
+  });
+
+  test("is given to an attachment that existed without one", () => {
+    const node = new Node("10.0.0.0/24");
+    node.allocate("a");
+    expect(node.allocate("a", START, withGateway)).toMatchObject({ kind: "existed", gateways: ["10.0.0.2"] });
+  });
+
+  test("is not released, whoever asks", () => {
+    const node = new Node("10.0.0.0/24");
+    node.allocate("a", START, withGateway);
+    expect(node.allocator.planRelease(gatewayAttachment("pods", "10.0.0.1"), START)).toEqual({ kind: "unknown" });
+  });
+
+  test("needs room beside the attachment: a subnet with one address left is passed over, or exhausted", () => {
+    const node = new Node("10.0.0.0/32", "10.0.1.0/30");
+    expect(node.allocate("a", START, withGateway)).toMatchObject({
+      record: { addresses: ["10.0.1.2"] },
+      gateways: ["10.0.1.1"],
+    });
+    expect(node.allocate("b", START, withGateway)).toMatchObject({ kind: "exhausted" });
+    expect(node.allocator.counts(START)).toMatchObject([{ used: 0 }, { used: 2 }]);
+    expect(node.addresses("b")).toBe("10.0.0.0");
+  });
+
+  test("cannot be had in a subnet that is not ours any more", () => {
+    const node = new Node("10.0.0.0/24");
+    node.allocate("a", START, withGateway);
+    node.restart(START, "10.9.0.0/24");
+    expect(node.allocate("a", START, withGateway)).toMatchObject({ kind: "noGateway", address: "10.0.0.2" });
+    expect(node.allocate("a", START)).toMatchObject({ kind: "existed", subnets: ["10.0.0.2/32"] });
+  });
+
+  test("stays what it was when its subnet grows", () => {
+    const node = new Node("10.0.0.128/25");
+    node.allocate("a", START, withGateway);
+    node.restart(START, "10.0.0.0/24");
+    expect(node.allocate("b", START, withGateway)).toMatchObject({
+      gateways: ["10.0.0.129"],
+      subnets: ["10.0.0.0/24"],
+    });
+  });
+});
+
 test("no subnet, overlapping subnets and a rest that is no time are clear errors", () => {
   expect(() => new Allocator([], REST)).toThrow("no subnet is configured");
   expect(() => new Allocator(prefixes("10.0.0.0/8", "10.1.0.0/16"), REST)).toThrow(
@@ -286,6 +493,79 @@ test("any sequence of requests, restarts and times gives an address to one holde
         expect(new Map([...allocations].map(([key, record]) => [key, record.addresses]))).toEqual(
           new Map([...held].map(([name, addresses]) => [attachmentKey(attachment(name)), addresses])),
         );
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
+/**
+ * The wishes a request may have, over a small world so that they meet. The model is the disk: whatever was refused left it
+ * as it was, and whatever was given is there and contradicts nobody.
+ */
+test("any sequence of wishes gives an address and a port to one holder, keeps gateways, and changes nothing when it refuses", () => {
+  const hostIp = fc.constantFrom("", "0.0.0.0", "::", "10.9.0.1", "fd09::1");
+  const mapping = fc.record({
+    hostPort: fc.constantFrom(80, 81),
+    containerPort: fc.constant(80),
+    protocol: fc.constant("tcp" as const),
+    hostIp,
+  });
+  const v4 = fc.constantFrom("10.0.0.0", "10.0.0.1", "10.0.0.2", "10.0.0.5", "10.0.0.7", "10.1.0.1");
+  const v6 = fc.constantFrom("fd00::", "fd00::1", "fd00::2", "fd00::3", "fd01::1");
+  const wish = fc.record({
+    requestedAddresses: fc
+      .tuple(fc.option(v4, { nil: undefined, freq: 2 }), fc.option(v6, { nil: undefined, freq: 1 }))
+      .map((both) => both.filter((address) => address !== undefined)),
+    portMappings: fc.array(mapping, { maxLength: 1 }),
+    withGateway: fc.boolean(),
+  });
+  const step = fc.record({
+    kind: fc.constantFrom("allocate" as const, "allocate" as const, "release" as const, "restart" as const),
+    name: fc.constantFrom("a", "b", "c", "d"),
+    wish,
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      const node = new Node("10.0.0.0/29", "fd00::/126");
+      const gatewaysBefore = new Set<string>();
+      for (const one of steps) {
+        const before = new Map(node.disk);
+        const mine = parseSnapshot(before).allocations.get(attachmentKey(attachment(one.name)));
+        if (one.kind === "restart") node.restart();
+        if (one.kind === "release") expect(node.release(one.name)).toBe(mine === undefined ? "unknown" : "released");
+        if (one.kind === "allocate") {
+          const plan = node.allocate(one.name, START, one.wish);
+          if (plan.kind === "new" || plan.kind === "existed") {
+            expect(plan.kind).toBe(mine === undefined ? "new" : "existed");
+            expect(plan.record.addresses).toEqual(mine?.addresses ?? plan.record.addresses);
+            expect(plan.record.addresses).toEqual(expect.arrayContaining(one.wish.requestedAddresses));
+            expect(plan.record.portMappings).toEqual(one.wish.portMappings);
+            expect(plan.subnets).toEqual(["10.0.0.0/29", "fd00::/126"]);
+            expect(plan.gateways).toHaveLength(one.wish.withGateway ? 2 : 0);
+            for (const gateway of plan.gateways) expect(plan.record.addresses).not.toContain(gateway);
+          } else {
+            expect(node.disk).toEqual(before);
+          }
+        }
+        // Throws when an address has two holders.
+        const records = [...parseSnapshot(node.disk).allocations.values()];
+        const gateways = records.filter((record) => isGateway(record.attachment)).flatMap(({ addresses }) => addresses);
+        expect(gateways).toEqual(expect.arrayContaining([...gatewaysBefore]));
+        expect(gateways.filter((address) => address.includes(":")).length).toBeLessThanOrEqual(1);
+        expect(gateways.filter((address) => !address.includes(":")).length).toBeLessThanOrEqual(1);
+        for (const address of gateways) gatewaysBefore.add(address);
+        const families = (ip: string) => (ip === "" ? [4, 6] : [ip.includes(":") ? 6 : 4]);
+        const ports = records.flatMap(({ portMappings }) =>
+          portMappings.flatMap((one) => families(one.hostIp).map((family) => ({ ...one, family }))),
+        );
+        for (const [i, a] of ports.entries()) {
+          for (const b of ports.slice(i + 1)) {
+            const same = a.family === b.family && a.hostPort === b.hostPort;
+            // There is one address of each family in this world, so two of a family always meet.
+            if (same) expect(a).toBe(b);
+          }
+        }
       }
     }),
     { numRuns: 300 },

@@ -21,6 +21,7 @@ async function journal() {
   const lines: string[] = [];
   const say = (_: object, message: string) => void lines.push(message);
   const log = { info: say, warn: say, error: say };
+  const told = new Set<string>();
   return {
     dir,
     disk,
@@ -29,7 +30,7 @@ async function journal() {
     lines,
     write: (name: string, entry: unknown) =>
       writeFile(join(dir, name), typeof entry === "string" ? entry : JSON.stringify(entry)),
-    replay: (): Promise<ReplayResult> => replayJournal(dir, (one, atMs) => service.release(one, atMs), log),
+    replay: (): Promise<ReplayResult> => replayJournal(dir, (one, atMs) => service.release(one, atMs), log, told),
     held: async () => (await service.list()).allocations.map((one) => one.attachment.containerId),
   };
 }
@@ -121,6 +122,16 @@ test("a directory and a symbolic link with an entry's name are set aside", async
   await symlink("target", join(it.dir, "2.json"));
   expect(await it.replay()).toEqual({ replayed: 0, failed: 0, setAside: 2 });
   expect((await readdir(it.dir)).sort()).toEqual(["1.json.bad", "2.json.bad", "target"]);
+});
+
+test("an entry of a newer plugin is told of once, however often it is met", async () => {
+  const it = await journal();
+  await it.write("1.json", { v: 2 });
+  for (let i = 0; i < 3; i++) await it.replay();
+  expect(it.lines).toEqual([expect.stringContaining("newer plugin")]);
+  await it.write("2.json", { v: 3 });
+  await it.replay();
+  expect(it.lines).toHaveLength(2);
 });
 
 test("an entry of a newer plugin stays for a newer daemon", async () => {

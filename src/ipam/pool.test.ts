@@ -62,6 +62,32 @@ test("after the never-used positions come the rested ones, longest rested first"
   expect(it.available(NOW + REST + 10)).toEqual({ index: 2, releasedAtMs: NOW + 10 });
 });
 
+test("a position that is spoken for is passed over", () => {
+  const it = pool("10.0.0.0/29");
+  it.hold(2);
+  expect(it.available(NOW, 1)).toEqual({ index: 3, releasedAtMs: undefined });
+  expect(it.available(NOW)).toEqual({ index: 1, releasedAtMs: undefined });
+  for (const index of [1, 3, 4, 5, 6]) it.hold(index);
+  it.release(4, NOW);
+  it.release(5, NOW + 1);
+  expect(it.oldest(NOW + 1, 4)).toEqual({ index: 5, releasedAtMs: NOW + 1 });
+  expect(it.available(NOW + REST, 4)).toBeUndefined();
+  expect(it.available(NOW + REST + 1, 4)?.index).toBe(5);
+  expect(it.oldest(NOW, 4)?.index).toBe(5);
+});
+
+test("one position is told by itself: never used, resting, rested or held", () => {
+  const it = pool("10.0.0.0/29");
+  expect(it.at(3, NOW)).toEqual({ index: 3, releasedAtMs: undefined });
+  it.hold(3);
+  expect(it.at(3, NOW)).toBeUndefined();
+  it.release(3, NOW);
+  const resting = { index: 3, releasedAtMs: NOW };
+  expect(it.at(3, NOW + 1)).toEqual(resting);
+  expect([it.hasRested(resting, NOW + REST - 1), it.hasRested(resting, NOW + REST)]).toEqual([false, true]);
+  expect(it.hasRested({ index: 4, releasedAtMs: undefined }, NOW)).toBe(true);
+});
+
 test("the oldest is told whether it has rested or not", () => {
   const it = pool("10.0.0.0/31");
   it.hold(0);

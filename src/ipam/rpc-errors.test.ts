@@ -7,6 +7,11 @@ import { toStatus } from "./rpc-errors.ts";
 test.for<[IpamErrorCode, status]>([
   ["IPAM_INVALID", status.INVALID_ARGUMENT],
   ["IPAM_EXHAUSTED", status.RESOURCE_EXHAUSTED],
+  ["IPAM_OUT_OF_RANGE", status.OUT_OF_RANGE],
+  ["IPAM_TAKEN", status.ALREADY_EXISTS],
+  ["IPAM_PRECONDITION", status.FAILED_PRECONDITION],
+  ["IPAM_UNKNOWN", status.NOT_FOUND],
+  ["IPAM_EFFECT", status.INTERNAL],
   ["IPAM_STORE", status.INTERNAL],
   ["IPAM_CLOSED", status.UNAVAILABLE],
 ])("%s is gRPC status %i with its message", ([code, expected]) => {
