@@ -8,7 +8,6 @@ import { dirname, join } from "node:path";
 import { Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { expect, onTestFinished, test } from "vitest";
 import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
-import type { AllocationRequest } from "./allocator.ts";
 import { type IpamLog, serveIpam, toServiceDefinition } from "./server.ts";
 import { IpamService } from "./service.ts";
 import { claimSocket } from "./socket-claim.ts";
@@ -54,7 +53,12 @@ async function served(
 }
 
 /** What a plugin sends, and a test leaves out what it is not about. */
-type AllocateMessage = Partial<wire.AllocateRequest> | AllocationRequest;
+type AllocateMessage = Partial<
+  Omit<wire.AllocateRequest, "requestedAddresses" | "portMappings"> & {
+    requestedAddresses: readonly string[];
+    portMappings: readonly wire.PortMapping[];
+  }
+>;
 const EMPTY = { requestedAddresses: [], portMappings: [], withGateway: false };
 
 function clientOf(socketPath: string) {
@@ -173,6 +177,141 @@ test.for<[title: string, message: AllocateMessage, expected: RegExp]>([
   expect(failure.code).toBe(status.INVALID_ARGUMENT);
   expect(failure.details).toMatch(expected);
   expect(disk.entries.size).toBe(0);
+});
+
+const port = { hostPort: 80, containerPort: 8080, protocol: "tcp", hostIp: "" };
+const mapping = (part: Partial<wire.PortMapping>) => ({
+  ...good,
+  portMappings: [port, { ...port, hostPort: 81, ...part }],
+});
+test.for<[title: string, message: AllocateMessage, expected: RegExp]>([
+  [
+    "an address that is none",
+    { ...good, requestedAddresses: ["10.244.1.7/24"] },
+    /^requested_addresses\[0\] is "10.244.1.7\/24"/,
+  ],
+  [
+    "two addresses of a family",
+    { ...good, requestedAddresses: ["10.244.1.7", "10.244.1.8"] },
+    /at most one address a family$/,
+  ],
+  ["host port 0", mapping({ hostPort: 0 }), /^port_mappings\[1\].host_port is 0; it must be 1 to 65535$/],
+  ["container port 65536", mapping({ containerPort: 65_536 }), /^port_mappings\[1\].container_port is 65536/],
+  [
+    "a protocol in capitals",
+    mapping({ protocol: "TCP" }),
+    /^port_mappings\[1\].protocol is "TCP"; .* one of tcp, udp, sctp$/,
+  ],
+  ["a host address that is a name", mapping({ hostIp: "localhost" }), /^port_mappings\[1\].host_ip is "localhost"/],
+  [
+    "one port for two",
+    mapping({ hostPort: 80, containerPort: 9090, hostIp: "::1" }),
+    /tcp port 80 of ::1 leads to container ports 8080 and 9090/,
+  ],
+  [
+    "257 port mappings",
+    { ...good, portMappings: Array.from({ length: 257 }, (_, i) => ({ ...port, hostPort: i + 1 })) },
+    /^port_mappings has 257 entries/,
+  ],
+])("%s is an invalid argument, and nothing is allocated", async ([, message, expected]) => {
+  const { client, disk } = await served();
+  const failure = await failureOf(client.allocate(message));
+  expect(failure.code).toBe(status.INVALID_ARGUMENT);
+  expect(failure.details).toMatch(expected);
+  expect(disk.entries.size).toBe(0);
+});
+
+test("256 port mappings of everything as long as it can be are stored and given back", async () => {
+  const { client } = await served();
+  const hostIp = "fd00:1111:2222:3333:4444:5555:6666:7777";
+  const portMappings = Array.from({ length: 256 }, (_, i) => ({
+    ...port,
+    protocol: "sctp",
+    hostPort: 65_000 + i,
+    hostIp,
+  }));
+  await client.allocate({ ...good, portMappings });
+  expect((await client.get({ attachment: attachment("a") })).allocation?.portMappings).toEqual(portMappings);
+});
+
+test("a mapping that is said twice counts once, and a host address is kept in its one form", async () => {
+  const { client } = await served();
+  const hostIp = "::ffff:10.9.9.9";
+  await client.allocate({
+    ...good,
+    portMappings: [
+      { ...port, hostIp },
+      { ...port, hostIp },
+      { ...port, hostIp: "FD00:0::1" },
+    ],
+  });
+  expect((await client.list({})).allocations[0]?.portMappings).toEqual([
+    { ...port, hostIp: "10.9.9.9" },
+    { ...port, hostIp: "fd00::1" },
+  ]);
+});
+
+test("a client gets the address it asks for, in whatever spelling, and a gateway for its network", async () => {
+  const { client } = await served();
+  const answer = await client.allocate({ ...good, requestedAddresses: ["FD00:10:244:1::0:99"], withGateway: true });
+  expect(answer).toMatchObject({
+    addresses: ["10.244.1.2", "fd00:10:244:1::99"],
+    subnets: ["10.244.1.0/24", "fd00:10:244:1::/64"],
+    gateways: ["10.244.1.1", "fd00:10:244:1::1"],
+  });
+  expect((await client.list({})).allocations.map((one) => one.attachment?.ifname)).toEqual(["eth0", "", ""]);
+});
+
+test("no request can name a gateway", async () => {
+  const { client } = await served();
+  await client.allocate({ ...good, withGateway: true });
+  const gateway = (await client.list({})).allocations.find((one) => one.attachment?.ifname === "")?.attachment;
+  for (const ask of [
+    client.release({ attachment: gateway }),
+    client.get({ attachment: gateway }),
+    client.allocate({ ...good, attachment: gateway }),
+  ]) {
+    expect((await failureOf(ask)).code).toBe(status.INVALID_ARGUMENT);
+  }
+  expect((await client.list({})).allocations).toHaveLength(3);
+});
+
+test("what is taken, out of range or other than before has a status of its own", async () => {
+  const { client } = await served();
+  await client.allocate({ ...good, portMappings: [port] });
+  const b = request("b");
+  const code = async (message: AllocateMessage) => (await failureOf(client.allocate(message))).code;
+  expect(await code({ ...b, requestedAddresses: ["10.244.1.1"] })).toBe(status.ALREADY_EXISTS);
+  expect(await code({ ...b, portMappings: [port] })).toBe(status.ALREADY_EXISTS);
+  expect(await code({ ...b, requestedAddresses: ["192.0.2.1"] })).toBe(status.OUT_OF_RANGE);
+  expect(await code({ ...good, requestedAddresses: ["10.244.1.9"] })).toBe(status.FAILED_PRECONDITION);
+});
+
+test("one attachment is told with all that it has, and an unknown one is not found", async () => {
+  const { client } = await served();
+  const { addresses } = await client.allocate({ ...good, portMappings: [port] });
+  expect((await client.get({ attachment: attachment("a") })).allocation).toMatchObject({
+    attachment: attachment("a"),
+    netns: "/run/netns/a",
+    addresses,
+    portMappings: [port],
+  });
+  expect((await failureOf(client.get({ attachment: attachment("b") }))).code).toBe(status.NOT_FOUND);
+  expect((await failureOf(client.get({ attachment: undefined }))).code).toBe(status.INVALID_ARGUMENT);
+});
+
+test("the status tells whether the routes are in order and what is left, and fails while the disk does", async () => {
+  const { client, synced, disk } = await served({ subnets: ["10.244.1.0/30"] });
+  await client.allocate(good);
+  const subnets = [{ cidr: "10.244.1.0/30", capacity: 2, used: 1, cooling: 0, free: 1 }];
+  expect(await client.status({})).toEqual({ routesSynced: false, subnets });
+  synced.value = true;
+  expect(await client.status({})).toEqual({ routesSynced: true, subnets });
+  disk.faults.push("before");
+  disk.failingOpens = 1;
+  await failureOf(client.allocate(request("b")));
+  expect((await failureOf(client.status({}))).code).toBe(status.INTERNAL);
+  expect(await client.status({})).toEqual({ routesSynced: true, subnets });
 });
 
 test("a release without a valid attachment is an invalid argument", async () => {

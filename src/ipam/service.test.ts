@@ -2,8 +2,9 @@
 import fc from "fast-check";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { attachmentKey } from "../net/names.ts";
-import { parseSnapshot, type Snapshot } from "./records.ts";
-import { IpamService } from "./service.ts";
+import type { AllocationRequest } from "./allocator.ts";
+import { type AllocationRecord, type PortMapping, parseSnapshot, type Snapshot } from "./records.ts";
+import { type AttachmentEffects, IpamService } from "./service.ts";
 import type { RecordStore } from "./store.ts";
 import { Store } from "./store.ts";
 import { attachment, BOOT_ID, prefixes, request, temporaryDirectory } from "./testing/fixtures.ts";
@@ -11,6 +12,8 @@ import { MemoryDisk, MemoryStore } from "./testing/memory-store.ts";
 
 const REST = 120_000;
 const START = 1_800_000_000_000;
+
+const PORT: PortMapping = { hostPort: 80, containerPort: 8080, protocol: "tcp", hostIp: "" };
 
 /** Opens what was opened before, as after a restart of the daemon. */
 type Open = () => Promise<{ store: RecordStore; snapshot: Snapshot }>;
@@ -137,6 +140,8 @@ describe.each([
     await expect(service.allocate(request("a"))).rejects.toMatchObject({ code: "IPAM_CLOSED" });
     await expect(service.release(attachment("a"))).rejects.toMatchObject({ code: "IPAM_CLOSED" });
     await expect(service.list()).rejects.toMatchObject({ code: "IPAM_CLOSED" });
+    await expect(service.get(attachment("a"))).rejects.toMatchObject({ code: "IPAM_CLOSED" });
+    await expect(service.counts()).rejects.toMatchObject({ code: "IPAM_CLOSED" });
   });
 
   test("any mix of simultaneous requests and restarts agrees with a model that serves one at a time", async () => {
@@ -176,6 +181,299 @@ describe.each([
     );
   }, 30_000);
 });
+
+test("the list is in the order of the keys, whatever the order of the requests", async () => {
+  const { service } = atOnce();
+  for (const name of ["c", "a", "b"]) await service.allocate(request(name));
+  await service.allocate(request("a"));
+  expect((await service.list()).allocations.map((one) => one.attachment.containerId)).toEqual(["a", "b", "c"]);
+});
+
+test("one attachment can be asked for, and an unknown one is an error that names it", async () => {
+  const { service } = atOnce();
+  await service.allocate(request("a", { portMappings: [PORT] }));
+  expect(await service.get(attachment("a"))).toMatchObject({ addresses: ["10.0.0.1"], portMappings: [PORT] });
+  await expect(service.get(attachment("b"))).rejects.toMatchObject({
+    code: "IPAM_UNKNOWN",
+    message: "attachment pods/b/eth0 has no address",
+  });
+});
+
+test.for<[title: string, wish: Partial<AllocationRequest>, code: string, message: string]>([
+  [
+    "an address of another attachment",
+    { requestedAddresses: ["10.0.0.1"] },
+    "IPAM_TAKEN",
+    "requested address 10.0.0.1 is held by pods/a/eth0 (pod default/pod-a)",
+  ],
+  [
+    "an address of the network's gateway",
+    { requestedAddresses: ["10.0.0.3"] },
+    "IPAM_TAKEN",
+    "requested address 10.0.0.3 is held by the gateway of network pods",
+  ],
+  [
+    "an address of no subnet",
+    { requestedAddresses: ["10.0.1.1"] },
+    "IPAM_OUT_OF_RANGE",
+    "requested address 10.0.1.1 is in none of this node's subnets: 10.0.0.0/24",
+  ],
+  [
+    "an address of a family without subnet",
+    { requestedAddresses: ["fd00::1"] },
+    "IPAM_OUT_OF_RANGE",
+    "requested address fd00::1 is of a family that this node has no subnet of",
+  ],
+  [
+    "the broadcast address",
+    { requestedAddresses: ["10.0.0.255"] },
+    "IPAM_OUT_OF_RANGE",
+    "requested address 10.0.0.255 is not one that 10.0.0.0/24 gives out: it is reserved, or beyond the first 65536",
+  ],
+  [
+    "a port of another attachment",
+    { portMappings: [{ hostPort: 80, containerPort: 8080, protocol: "tcp", hostIp: "10.9.9.9" }] },
+    "IPAM_TAKEN",
+    "tcp port 80 of 10.9.9.9 is taken: pods/a/eth0 (pod default/pod-a) has tcp port 80 of every address",
+  ],
+  [
+    "another address than it has",
+    { requestedAddresses: ["10.0.0.9"], attachment: attachment("b") },
+    "IPAM_PRECONDITION",
+    "pods/b/eth0 has 10.0.0.2 already and asks for 10.0.0.9",
+  ],
+])("%s is refused in words, and nothing is given", async ([, wish, code, message]) => {
+  const { service } = atOnce();
+  await service.allocate(request("a", { portMappings: [PORT] }));
+  await service.allocate(request("b", { pod: undefined }));
+  await service.allocate(request("b", { pod: undefined, withGateway: true }));
+  const before = await service.list();
+  await expect(service.allocate(request("c", wish))).rejects.toMatchObject({ code, message });
+  expect(await service.list()).toEqual(before);
+});
+
+test("an attachment and the gateway that is made for it are one synced write", async () => {
+  const { service, disk } = atOnce();
+  expect(await service.allocate(request("a", { withGateway: true }))).toMatchObject({
+    addresses: ["10.0.0.2"],
+    gateways: ["10.0.0.1"],
+  });
+  expect(disk.batches).toBe(1);
+  expect([...disk.snapshot().allocations.keys()]).toEqual(["pods/gateway:10.0.0.1/", "pods/a/eth0"]);
+});
+
+test("networks that come at once and whose first write fails get gateways that are on disk", async () => {
+  const { service, disk } = atOnce();
+  disk.faults.push("before");
+  const ask = () =>
+    Promise.allSettled(["a", "b", "c"].map((name) => service.allocate(request(name, { withGateway: true }))));
+  expect((await ask()).map(({ status }) => status)).toEqual(["rejected", "rejected", "rejected"]);
+  for (const outcome of await ask()) {
+    expect(outcome).toMatchObject({ value: { gateways: ["10.0.0.1"], existed: false } });
+  }
+  expect(disk.snapshot().allocations.size).toBe(4);
+});
+
+test("a gateway is not retired", async () => {
+  const { service } = atOnce();
+  await service.allocate(request("a", { withGateway: true }));
+  const [, gateway] = (await service.list()).allocations;
+  expect(await service.retire(gateway as AllocationRecord)).toBe(false);
+  expect((await service.list()).allocations).toHaveLength(2);
+});
+
+test("what is gone without a DEL is retired, unless it was added again since it was looked at", async () => {
+  const { service, clock } = atOnce();
+  await service.allocate(request("a"));
+  const seen = await service.get(attachment("a"));
+  clock.nowMs++;
+  await service.allocate(request("a"));
+  expect(await service.retire(seen)).toBe(false);
+  expect(await service.retire(await service.get(attachment("a")))).toBe(true);
+  expect(await service.retire(seen)).toBe(false);
+  expect((await service.list()).allocations).toEqual([]);
+});
+
+describe("effects", () => {
+  const WITH_PORT = { portMappings: [PORT] };
+
+  test("are set when the record is durable, before it is spoken of, and cleared before it is gone", async () => {
+    const { service, effects, disk } = atOnce();
+    const onDisk: boolean[] = [];
+    effects.look = () => void onDisk.push(disk.snapshot().allocations.has("pods/a/eth0"));
+    const gate = Promise.withResolvers<void>();
+    effects.gate = () => gate.promise;
+    const told = outcomeOf(service.allocate(request("a", WITH_PORT)));
+    await quiet();
+    expect(told).toEqual({});
+    gate.resolve();
+    await quiet();
+    expect(told.value).toMatchObject({ existed: false });
+    expect([...effects.kernel]).toEqual([["pods/a/eth0", [PORT]]]);
+    await service.release(attachment("a"));
+    expect(effects.kernel.size).toBe(0);
+    expect(onDisk).toEqual([true, true]);
+    expect(disk.snapshot().allocations.size).toBe(0);
+  });
+
+  test("are of no concern to attachments without ports", async () => {
+    const { service, effects } = atOnce();
+    effects.failing = true;
+    await service.allocate(request("a"));
+    await service.release(attachment("a"));
+  });
+
+  test("follow the ports of a retried ADD", async () => {
+    const { service, effects } = atOnce();
+    await service.allocate(request("a", WITH_PORT));
+    const other = { ...PORT, hostPort: 81 };
+    await service.allocate(request("a", { portMappings: [other] }));
+    expect([...effects.kernel]).toEqual([["pods/a/eth0", [other]]]);
+    await service.allocate(request("a"));
+    expect(effects.kernel.size).toBe(0);
+    expect(await service.get(attachment("a"))).toMatchObject({ portMappings: [] });
+  });
+
+  test("that fail take the allocation back, durably, and are the reason that is told", async () => {
+    const { service, effects, disk } = atOnce();
+    effects.failing = true;
+    await expect(service.allocate(request("a", WITH_PORT))).rejects.toMatchObject({
+      code: "IPAM_EFFECT",
+      message: "the ports of pods/a/eth0 could not be set up: the kernel says no",
+      cause: { message: "the kernel says no" },
+    });
+    expect(disk.snapshot().allocations.size).toBe(0);
+    effects.failing = false;
+    expect(await service.allocate(request("b", WITH_PORT))).toMatchObject({ existed: false });
+  });
+
+  test("that fail for an attachment that existed leave it with its addresses", async () => {
+    const { service, effects } = atOnce();
+    await service.allocate(request("a"));
+    effects.failing = true;
+    await expect(service.allocate(request("a", WITH_PORT))).rejects.toMatchObject({ code: "IPAM_EFFECT" });
+    expect(await service.get(attachment("a"))).toMatchObject({ addresses: ["10.0.0.1"], ...WITH_PORT });
+  });
+
+  test("that can't be cleared are told in the log, and the release happens all the same", async () => {
+    const { service, effects, disk, lines } = atOnce();
+    await service.allocate(request("a", WITH_PORT));
+    effects.failing = true;
+    expect(await service.release(attachment("a"))).toMatchObject({ addresses: ["10.0.0.1"] });
+    expect(disk.snapshot().allocations.size).toBe(0);
+    expect(lines).toEqual(["the ports of an attachment could not be taken away"]);
+  });
+
+  test("that fail while the disk fails too leave what a DEL can take back", async () => {
+    const { service, effects, disk, lines } = atOnce();
+    effects.look = () => {
+      disk.faults.push("before");
+      effects.look = () => {};
+    };
+    effects.failing = true;
+    await expect(service.allocate(request("a", WITH_PORT))).rejects.toMatchObject({ code: "IPAM_EFFECT" });
+    expect(lines).toContain("an allocation that failed could not be taken back");
+    expect(await service.release(attachment("a"))).toMatchObject({ addresses: ["10.0.0.1"] });
+    expect(disk.snapshot().allocations.size).toBe(0);
+  });
+
+  test("whose clearing outlasts a failed write of another attachment do not bring their record back", async () => {
+    const { service, effects, disk } = atOnce();
+    await service.allocate(request("a", WITH_PORT));
+    const gate = Promise.withResolvers<void>();
+    effects.gate = () => gate.promise;
+    const released = outcomeOf(service.release(attachment("a")));
+    disk.faults.push("after");
+    await expect(service.allocate(request("b"))).rejects.toMatchObject({ code: "IPAM_STORE" });
+    gate.resolve();
+    await quiet();
+    expect(released.value).toMatchObject({ addresses: ["10.0.0.1"] });
+    expect([...disk.snapshot().allocations.keys()]).toEqual(["pods/b/eth0"]);
+    expect((await service.list()).subnets).toMatchObject([{ used: 1, cooling: 1 }]);
+  });
+
+  test("agree with the disk after any sequence of requests, effects that fail among them", async () => {
+    const step = fc.record({
+      kind: fc.constantFrom("allocate" as const, "allocate" as const, "release" as const),
+      name: fc.constantFrom("a", "b", "c"),
+      port: fc.constantFrom(80, 81, undefined),
+      failing: fc.boolean(),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.array(step, { maxLength: 4 }), { maxLength: 12 }), async (rounds) => {
+        const { service, effects, disk } = atOnce();
+        for (const round of rounds) {
+          // One answer for all that are under way at once.
+          effects.failing = round[0]?.failing ?? false;
+          await Promise.allSettled(
+            round.map(({ kind, name, port }) => {
+              const portMappings = port === undefined ? [] : [{ ...PORT, hostPort: port }];
+              return kind === "release"
+                ? service.release(attachment(name))
+                : service.allocate(request(name, { portMappings }));
+            }),
+          );
+          const records = [...disk.snapshot().allocations].filter(([, { portMappings }]) => portMappings.length > 0);
+          const onDisk = new Map(records.map(([key, { portMappings }]) => [key, portMappings]));
+          // Nobody is without the ports that its record has, unless the kernel said no, and then the record tells it.
+          for (const [key, ports] of onDisk)
+            if (!effects.refused.has(key)) expect(effects.kernel.get(key)).toEqual(ports);
+          // Whatever is there without a record could not be cleared.
+          for (const key of effects.kernel.keys()) if (!effects.refused.has(key)) expect(onDisk.has(key)).toBe(true);
+          const taken = [...onDisk.values()].flat().map(({ hostPort }) => hostPort);
+          expect(new Set(taken).size).toBe(taken.length);
+        }
+      }),
+      { numRuns: 150 },
+    );
+  });
+});
+
+/** The node's ports as a kernel would have them, and the ways in which it may fail. */
+class MemoryEffects implements AttachmentEffects {
+  readonly kernel = new Map<string, readonly PortMapping[]>();
+  /** Attachments whose latest call failed. */
+  readonly refused = new Set<string>();
+  failing = false;
+  gate = async () => {};
+  look = () => {};
+
+  async set(record: AllocationRecord): Promise<void> {
+    await this.#enter(record);
+    this.kernel.set(attachmentKey(record.attachment), record.portMappings);
+  }
+
+  async clear(record: AllocationRecord): Promise<void> {
+    await this.#enter(record);
+    this.kernel.delete(attachmentKey(record.attachment));
+  }
+
+  async #enter(record: AllocationRecord): Promise<void> {
+    const key = attachmentKey(record.attachment);
+    this.look();
+    await this.gate();
+    if (this.failing) this.refused.add(key);
+    else this.refused.delete(key);
+    if (this.failing) throw new Error("the kernel says no");
+  }
+}
+
+/** A service with effects whose writes happen at once. */
+function atOnce() {
+  const disk = new MemoryDisk();
+  const clock = { nowMs: START };
+  const effects = new MemoryEffects();
+  const lines: string[] = [];
+  const service = new IpamService(new MemoryStore(disk), disk.snapshot(), {
+    subnets: prefixes("10.0.0.0/24"),
+    cooldownMs: REST,
+    bootId: BOOT_ID,
+    now: () => clock.nowMs,
+    effects,
+    log: { error: (_, message) => void lines.push(message) },
+  });
+  return { disk, clock, effects, lines, service };
+}
 
 /** A service whose writes wait until the test lets them go. */
 function held(disk = new MemoryDisk(), ...subnets: string[]) {
