@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The built daemon as a plugin of any kind meets it, over its socket: what it gives, what it keeps over a restart, and what
+// it gives up by itself. The pods' links are made by iproute2, so this is about the daemon alone.
+
+import { randomBytes } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
+import { describe, expect, onTestFinished, test } from "vitest";
+import type * as wire from "../../src/gen/flatnet/ipam/v1/ipam.ts";
+import { toServiceDefinition } from "../../src/ipam/server.ts";
+import { Cleanup, startDaemon, waitFor } from "../helpers/daemon.ts";
+import { createNode, type FlatnetNode, type NodeOptions } from "../helpers/flatnet-node.ts";
+import { canUseKernel, createNetns, joinByCable, type Netns } from "../helpers/netns.ts";
+
+const SUBNETS = ["10.78.1.0/24", "fd00:78:1::/64"];
+
+async function startNode(options: Partial<NodeOptions> = {}): Promise<{ node: FlatnetNode; cleanup: Cleanup }> {
+  const cleanup = new Cleanup();
+  onTestFinished(() => cleanup.run());
+  const node = await createNode("ipam", cleanup, { podCidrs: SUBNETS, ...options });
+  await node.start();
+  return { node, cleanup };
+}
+
+/** One call of the daemon's contract. */
+async function call<Response>(node: FlatnetNode, method: string, message: object): Promise<Response> {
+  const { path, requestSerialize, responseDeserialize } = toServiceDefinition()[method] as {
+    path: string;
+    requestSerialize: (value: object) => Buffer;
+    responseDeserialize: (bytes: Buffer) => Response;
+  };
+  const client = new Client(`unix:${node.socket}`, credentials.createInsecure());
+  try {
+    return await new Promise((resolve, reject) => {
+      const deadline = Date.now() + 10_000;
+      client.makeUnaryRequest(path, requestSerialize, responseDeserialize, message, { deadline }, (error, response) =>
+        error === null ? resolve(response as Response) : reject(error),
+      );
+    });
+  } finally {
+    client.close();
+  }
+}
+
+function attachment(name: string): wire.Attachment {
+  return { network: "tests", containerId: name, ifname: "eth0" };
+}
+
+function allocate(
+  node: FlatnetNode,
+  name: string,
+  more: Partial<wire.AllocateRequest> = {},
+): Promise<wire.AllocateResponse> {
+  return call(node, "allocate", {
+    attachment: attachment(name),
+    pod: { namespace: "default", name: `pod-${name}`, uid: "" },
+    netns: `/run/netns/${name}`,
+    hostIfname: "",
+    requestedAddresses: [],
+    portMappings: [],
+    withGateway: false,
+    ...more,
+  });
+}
+
+async function refusalOf(promise: Promise<unknown>): Promise<{ code: status; details: string }> {
+  const error = await promise.then(
+    () => undefined,
+    (thrown: unknown) => thrown as ServiceError,
+  );
+  if (error === undefined) throw new Error("it was not refused");
+  return { code: error.code, details: error.details };
+}
+
+async function holders(node: FlatnetNode): Promise<string[]> {
+  const { allocations } = await node.allocations();
+  return allocations.map((one) => one.attachment?.containerId ?? "");
+}
+
+/** A pod's namespace that may vanish before the test is over. */
+interface Mortal {
+  readonly name: string;
+  readonly netns: Netns;
+  vanish(): Promise<void>;
+}
+
+/** @param node where to put the host end of a veth pair of the attachment's own; without it there is no link */
+async function addMortal(node: FlatnetNode, name: string, withLink: boolean): Promise<Mortal> {
+  const cleanup = new Cleanup();
+  onTestFinished(() => cleanup.run());
+  const netns = await createNetns(name, cleanup);
+  const hostIfname = withLink ? `fl${randomBytes(5).toString("hex")}` : "";
+  // As with the plugin, the address is on disk before the link is made.
+  await allocate(node, name, { netns: netns.path, hostIfname });
+  if (withLink) {
+    await node.netns.ip("link", "add", hostIfname, "type", "veth", "peer", "name", "eth0", "netns", netns.name);
+  }
+  return { name, netns, vanish: () => cleanup.run() };
+}
+
+describe.runIf(canUseKernel())("the daemon", () => {
+  test("keeps addresses, ports and gateways over a kill, and says who has what is asked for", async () => {
+    const { node } = await startNode();
+    const port: wire.PortMapping = { hostPort: 8080, containerPort: 80, protocol: "tcp", hostIp: "" };
+    const wish = { requestedAddresses: ["10.78.1.77"], portMappings: [port], withGateway: true };
+    const first = await allocate(node, "web", wish);
+    expect(first).toMatchObject({
+      addresses: ["10.78.1.77", "fd00:78:1::2"],
+      subnets: SUBNETS,
+      gateways: ["10.78.1.1", "fd00:78:1::1"],
+      existed: false,
+    });
+    await node.stop("SIGKILL");
+    await node.start();
+    expect(await allocate(node, "web", wish)).toEqual({ ...first, existed: true });
+    expect(await call(node, "getAllocation", { attachment: attachment("web") })).toMatchObject({
+      allocation: { addresses: first.addresses, portMappings: [port] },
+    });
+    expect(await refusalOf(allocate(node, "other", { requestedAddresses: ["10.78.1.77"] }))).toEqual({
+      code: status.ALREADY_EXISTS,
+      details: "requested address 10.78.1.77 is held by tests/web/eth0 (pod default/pod-web)",
+    });
+    expect(await refusalOf(allocate(node, "other", { portMappings: [{ ...port, hostIp: "127.0.0.1" }] }))).toEqual({
+      code: status.ALREADY_EXISTS,
+      details:
+        "tcp port 8080 of 127.0.0.1 is taken: tests/web/eth0 (pod default/pod-web) has tcp port 8080 of every address",
+    });
+    expect(await allocate(node, "other", { withGateway: true })).toMatchObject({
+      addresses: ["10.78.1.2", "fd00:78:1::3"],
+      gateways: first.gateways,
+    });
+    expect(await holders(node)).toEqual(["gateway:10.78.1.1", "gateway:fd00:78:1::1", "other", "web"]);
+  });
+
+  test("has its routes in order when it has no peers, and then says so", async () => {
+    const { node } = await startNode();
+    expect(await call(node, "status", {})).toMatchObject({
+      routesSynced: true,
+      subnets: [{ cidr: SUBNETS[0], used: 0, free: 254 }, { cidr: SUBNETS[1] }],
+    });
+  });
+
+  test("does not have its routes in order before there is a way to any peer", async () => {
+    const peers = "nodes:\n  - { name: node-2, podCIDRs: [10.78.2.0/24], addresses: [192.0.2.2] }\n";
+    const { node, cleanup } = await startNode({ podCidrs: ["10.78.1.0/24"], peers });
+    expect(await call(node, "status", {})).toMatchObject({ routesSynced: false });
+    await joinByCable(
+      { netns: node.netns, ifname: "uplink", addresses: ["192.0.2.1/24"] },
+      { netns: await createNetns("peer", cleanup), ifname: "uplink", addresses: ["192.0.2.2/24"] },
+    );
+    writeFileSync(node.peersFile, peers);
+    await waitFor(async () => (await call<wire.StatusResponse>(node, "status", {})).routesSynced);
+  });
+});
+
+describe.runIf(canUseKernel())("attachments without a DEL", () => {
+  const flags = ["--retire-after-seconds", "1"];
+  const isGone = (node: FlatnetNode, name: string) => waitFor(async () => !(await holders(node)).includes(name));
+
+  test("are retired when their namespace has vanished, and living ones never are", async () => {
+    const { node } = await startNode({ flags });
+    const living = [await addMortal(node, "veth-living", true), await addMortal(node, "path-living", false)];
+    const ending = [await addMortal(node, "veth-ending", true), await addMortal(node, "path-ending", false)];
+    await allocate(node, "veth-living", { netns: living[0]?.netns.path ?? "", withGateway: true });
+    for (const { vanish } of ending) await vanish();
+    for (const { name } of ending) await isGone(node, name);
+    // By the time that a later one is given up, the living ones could have been twice.
+    const last = await addMortal(node, "later", true);
+    await last.vanish();
+    await isGone(node, "later");
+    expect(await holders(node)).toEqual([
+      expect.stringContaining("gateway:"),
+      expect.stringContaining("gateway:"),
+      "path-living",
+      "veth-living",
+    ]);
+    const retired = node.log().filter(({ msg }) => `${msg}`.startsWith("an attachment is retired"));
+    expect(retired.map(({ containerId }) => containerId).sort()).toEqual(["later", "path-ending", "veth-ending"]);
+    expect(retired[0]).toMatchObject({ network: "tests", ifname: "eth0", pod: { namespace: "default" } });
+  });
+
+  test("keep their address while a process keeps the namespace, whose path is gone", async () => {
+    const { node, cleanup } = await startNode({ flags });
+    const held = await addMortal(node, "held", true);
+    const process = await startDaemon({ argv: held.netns.command("sleep", "1000"), ready: () => true });
+    cleanup.add(() => process.stop("SIGKILL"));
+    await waitFor(async () => (await held.netns.ip("netns", "pids", held.netns.name)).includes(`${process.pid}`));
+    await held.vanish();
+    const other = await addMortal(node, "other", true);
+    await other.vanish();
+    await isGone(node, "other");
+    expect(await holders(node)).toEqual(["held"]);
+    await process.stop("SIGKILL");
+    await isGone(node, "held");
+  });
+
+  test("are retired after a restart of the daemon that they ended during", async () => {
+    const { node } = await startNode({ flags });
+    const mortal = await addMortal(node, "mortal", true);
+    await node.stop();
+    await mortal.vanish();
+    await node.start();
+    await isGone(node, "mortal");
+  });
+});
