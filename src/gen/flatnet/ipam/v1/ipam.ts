@@ -120,6 +120,10 @@ export interface ListAllocationsResponse {
 }
 
 export interface Allocation {
+  /**
+   * Without ifname it is no container's: it is the gateway address of its network in one subnet (AllocateRequest.with_gateway),
+   * which stays for good. No request can name it, and GC has to pass it over.
+   */
   attachment: Attachment | undefined;
   pod: Pod | undefined;
   netns: string;
@@ -1155,8 +1159,9 @@ export const IpamServiceDefinition = {
   methods: {
     /**
      * Gives the attachment its addresses, one for each family of the node's subnets, and returns once they are on disk.
-     * Asked again for the same attachment it returns the same addresses.
+     * Asked again for the same attachment it returns the same addresses, and its port mappings become the ones asked for now.
      * INVALID_ARGUMENT: a field is missing or malformed. RESOURCE_EXHAUSTED: a subnet has no address left.
+     * FAILED_PRECONDITION: the attachment has other addresses than it asks for, or one whose subnet is gone and has no gateway.
      * UNAVAILABLE: the daemon is starting or stopping; ask again.
      */
     allocate: {
