@@ -52,8 +52,8 @@ function tcmsg(index: number): Body {
  * `tc qdisc replace dev NAME root tbf rate RATE burst BURST limit LIMIT`. A tbf that is there changes in place, with what
  * waits in it. It ends with its link.
  *
- * No table of transmission times (TCA_TBF_RTAB) goes along as from iproute2: with the link layer named the kernel has not
- * looked at it since 3.9. The burst in bytes (TCA_TBF_BURST, 3.14) goes before the same in ticks, whose 32 bits end at
+ * No table of transmission times (TCA_TBF_RTAB) goes along as from iproute2, and the burst goes in bytes (TCA_TBF_BURST): a
+ * kernel since 3.14 reads no table when the link layer is named, and takes the bytes before the ticks, whose 32 bits end at
  * 275 s of the rate.
  */
 export function replaceRootTbf(index: number, name: string, { rate, burst, limit }: TokenBucket): Request {
