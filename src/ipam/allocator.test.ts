@@ -320,9 +320,9 @@ describe("ports of the node", () => {
     node.allocate("a", START, with80);
     expect(node.allocate("a", START, with80)).toMatchObject({ kind: "existed", record: with80 });
     expect(node.allocate("a", START, { portMappings: [port(81)] })).toMatchObject({ kind: "existed" });
-    node.restart();
-    expect(node.allocate("b", START, { portMappings: [port(81)] })).toMatchObject({ kind: "portTaken" });
     expect(node.allocate("b", START, with80)).toMatchObject({ kind: "new" });
+    node.restart();
+    expect(node.allocate("c", START, { portMappings: [port(81)] })).toMatchObject({ kind: "portTaken" });
     expect(node.allocate("a", START, with80)).toMatchObject({
       kind: "portTaken",
       holder: { attachment: attachment("b") },
@@ -395,6 +395,28 @@ describe("the gateway of a network", () => {
     expect(node.allocate("b", START, withGateway)).toMatchObject({ kind: "exhausted" });
     expect(node.allocator.counts(START)).toMatchObject([{ used: 0 }, { used: 2 }]);
     expect(node.addresses("b")).toBe("10.0.0.0");
+  });
+
+  test("is given before its rest is over rather than not at all, and the plan says so", () => {
+    const full = (released = "e") => {
+      const node = new Node("10.0.0.0/29");
+      for (const name of ["a", "b", "c", "d", "e", "f"]) node.allocate(name);
+      node.release(released);
+      return node;
+    };
+    expect(full().allocate("a", START + 1, withGateway)).toMatchObject({ gateways: ["10.0.0.5"], restCutShort: true });
+    expect(full().allocate("a", START + REST, withGateway)).toMatchObject({ restCutShort: false });
+    const node = full();
+    node.release("b", START + REST);
+    expect(node.allocate("g", START + REST, withGateway)).toMatchObject({
+      gateways: ["10.0.0.5"],
+      record: { addresses: ["10.0.0.2"] },
+      restCutShort: true,
+    });
+    const requesting = full("b");
+    requesting.release("e", START + REST);
+    const wish = { ...withGateway, requestedAddresses: ["10.0.0.2"] };
+    expect(requesting.allocate("g", START + REST, wish)).toMatchObject({ gateways: ["10.0.0.5"], restCutShort: true });
   });
 
   test("cannot be had in a subnet that is not ours any more", () => {
