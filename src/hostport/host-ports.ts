@@ -8,10 +8,10 @@ import { NetlinkError, type Request } from "../netlink/message.ts";
 import { BATCH_BEGIN, BATCH_END } from "../nft/message.ts";
 import { addElements, removeElements, removeTable, replaceTable } from "../nft/table.ts";
 import { type Change, Contents } from "./contents.ts";
-import { type Entry, entriesOf, type PortRecord } from "./entries.ts";
+import { type Entry, entriesOf, type PortRecord, type TranslatedPort } from "./entries.ts";
 import { HostPortError } from "./errors.ts";
 import { desiredTable } from "./ruleset.ts";
-import { deleteFlowsOfPods, deleteFlowsOfPorts } from "./stale-flows.ts";
+import { StaleFlows } from "./stale-flows.ts";
 
 export interface HostPortOptions {
   /** Drop what pods send from foreign addresses. */
@@ -24,6 +24,7 @@ export class HostPorts {
   readonly #netlink: Netlink;
   readonly #options: HostPortOptions;
   readonly #contents: Contents;
+  readonly #flows: StaleFlows;
   /** The chains for hostPorts are in the table. They stay when the last hostPort goes, until the next start. */
   #present: boolean;
   /** The end of what is under way. */
@@ -34,6 +35,7 @@ export class HostPorts {
     this.#options = options;
     this.#contents = contents;
     this.#present = contents.size > 0;
+    this.#flows = new StaleFlows(netlink, (error) => options.onError(error, "old connections could not be deleted"));
   }
 
   /**
@@ -52,41 +54,44 @@ export class HostPorts {
     }
     const hostPorts = new HostPorts(netlink, options, contents);
     await hostPorts.#replace(hostPorts.#present ? contents.entries() : undefined);
-    void hostPorts.#queue(() => hostPorts.#purgePorts(contents.entries()));
+    hostPorts.#flows.ofPorts(portsOf(contents.entries()));
     return hostPorts;
   }
 
   /**
    * Makes the record's ports lead to its addresses, whatever its attachment had before: in one transaction, all or nothing.
+   * UDP clients that had been sending to them before are led there a moment later.
    * @throws HostPortError
    */
   set(record: PortRecord): Promise<void> {
     return this.#queue(async () => {
       const change = this.#contents.planSet(attachmentKey(record.attachment), entriesOf(record));
       await this.#apply(change, record);
-      await this.#purgePorts(change.add);
+      this.#flows.ofPorts(portsOf(change.add));
     });
   }
 
   /**
-   * Takes away what the record's attachment has, and the connections of its addresses. Nothing being there is success.
+   * Takes away what the record's attachment has, and a moment later the connections of its addresses. Nothing being there
+   * is success.
    * @throws HostPortError
    */
   clear(record: PortRecord): Promise<void> {
     return this.#queue(async () => {
       await this.#apply(this.#contents.planSet(attachmentKey(record.attachment), []), record);
-      await this.#purgePods(record.addresses);
+      this.#flows.ofPods(record.addresses);
     });
   }
 
-  /** Ends the connections of addresses whose pod is gone, in the background. */
+  /** Ends the connections of addresses whose pod is gone, with hostPorts or without. In the background. */
   forget(addresses: readonly string[]): void {
-    void this.#queue(() => this.#purgePods(addresses));
+    this.#flows.ofPods(addresses);
   }
 
-  /** Resolves when nothing is under way any more. */
+  /** Resolves when nothing is under way any more, in the background neither. */
   async idle(): Promise<void> {
-    await this.#queue(async () => {});
+    await this.#tail;
+    await this.#flows.idle();
   }
 
   #queue<T>(work: () => Promise<T>): Promise<T> {
@@ -133,24 +138,10 @@ export class HostPorts {
   #transaction(requests: readonly Request[]): Promise<void> {
     return this.#netlink.transaction(BATCH_BEGIN, requests, BATCH_END);
   }
+}
 
-  async #purgePorts(entries: Iterable<Entry>): Promise<void> {
-    const ports = [...entries].flatMap(({ port }) => (port === undefined ? [] : [port]));
-    await this.#purge(() => deleteFlowsOfPorts(this.#netlink, ports));
-  }
-
-  async #purgePods(addresses: readonly string[]): Promise<void> {
-    await this.#purge(() => deleteFlowsOfPods(this.#netlink, addresses));
-  }
-
-  /** Connections end by themselves in the end, so no pod fails for them. */
-  async #purge(work: () => Promise<unknown>): Promise<void> {
-    try {
-      await work();
-    } catch (error) {
-      this.#options.onError(error, "old connections could not be deleted");
-    }
-  }
+function portsOf(entries: Iterable<Entry>): TranslatedPort[] {
+  return [...entries].flatMap(({ port }) => (port === undefined ? [] : [port]));
 }
 
 function grouped(entries: readonly Entry[]): [string, Entry[]][] {

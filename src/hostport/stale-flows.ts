@@ -2,56 +2,141 @@
 //
 // Connections that the kernel tracks and that would go on to where they must no longer go: what is translated is decided
 // by a connection's first packet, and a UDP client that keeps its port never sends a first packet again.
-
+//
+// Listing connections costs the kernel a walk over the whole table, ten milliseconds and more on a node of usual size, in
+// which the daemon does nothing else. So what is to be deleted is collected while a pass is under way, passes don't follow
+// each other closely, and nobody waits for them.
 import { readFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
 import { familyOf, parseAddress } from "../net/address.ts";
-import { decodeFlow, deleteFlow, type Flow, type FlowFilter, listFlows } from "../netlink/conntrack.ts";
+import {
+  decodeFlow,
+  deleteFlow,
+  deleteFlows,
+  type Flow,
+  type FlowFilter,
+  LIST_ALL_FLOWS,
+  listFlows,
+} from "../netlink/conntrack.ts";
 import type { Netlink } from "../netlink/event-loop.ts";
+import type { Message } from "../netlink/message.ts";
 import type { TranslatedPort } from "./entries.ts";
 
 /** How many connections this network namespace tracks. There is no such file where the kernel doesn't track any. */
 const COUNT_FILE = "/proc/sys/net/netfilter/nf_conntrack_count";
-const ENOENT = 2;
-
-/**
- * Deletes every connection from or to these addresses of pods that are gone, also through a hostPort or a Service.
- * @returns how many there were
- * @throws NetlinkError
- */
-export async function deleteFlowsOfPods(netlink: Netlink, addresses: readonly string[]): Promise<number> {
-  const pods = addresses.map(parseAddress);
-  return deleteFlows(
-    netlink,
-    pods.flatMap((pod): FlowFilter[] => [
-      { family: familyOf(pod), original: { source: pod } },
-      { family: familyOf(pod), reply: { source: pod } },
-    ]),
-    ({ original, reply }) => pods.some((pod) => equal(pod, original.source) || equal(pod, reply.source)),
-  );
-}
-
-/**
- * Deletes the connections to hostPorts that don't lead where they should: to nobody, or to a pod of before. TCP is left
- * out, because a TCP client begins anew and the kernel with it.
- * @returns how many there were
- * @throws NetlinkError
- */
-export async function deleteFlowsOfPorts(netlink: Netlink, ports: readonly TranslatedPort[]): Promise<number> {
-  const connectionless = ports.filter(({ protocol }) => protocol !== IPPROTO_TCP);
-  if (connectionless.length === 0) return 0;
-  const own = localAddresses();
-  return deleteFlows(
-    netlink,
-    connectionless.map(({ family, protocol, hostPort }) => ({
-      family,
-      original: { protocol, destinationPort: hostPort },
-    })),
-    (flow) => connectionless.some((port) => isOf(port, flow, own) && !leadsTo(port, flow)),
-  );
-}
+/** Between two passes. */
+const PAUSE_MS = 50;
+/** Up to so many connections all are listed in one walk; above, a walk for each filter costs less than reading them all. */
+const FEW_FLOWS = 10_000;
+/** With more filters than this one walk for all costs less, however many connections there are. */
+const FEW_FILTERS = 4;
 
 const IPPROTO_TCP = 6;
+const ENOENT = 2;
+
+export class StaleFlows {
+  readonly #netlink: Netlink;
+  readonly #onError: (error: unknown) => void;
+  #pods = new Set<string>();
+  #ports: TranslatedPort[] = [];
+  #running: Promise<void> | undefined;
+
+  /** @param netlink to NETLINK_NETFILTER */
+  constructor(netlink: Netlink, onError: (error: unknown) => void) {
+    this.#netlink = netlink;
+    this.#onError = onError;
+  }
+
+  /** Deletes, soon, every connection from or to addresses of pods that are gone, also through a hostPort or a Service. */
+  ofPods(addresses: readonly string[]): void {
+    for (const address of addresses) this.#pods.add(address);
+    this.#start();
+  }
+
+  /**
+   * Deletes, soon, the connections to hostPorts that don't lead where these say: to nobody, or to a pod of before. TCP is
+   * left out, because a TCP client begins anew and the kernel with it.
+   */
+  ofPorts(ports: readonly TranslatedPort[]): void {
+    this.#ports.push(...ports.filter(({ protocol }) => protocol !== IPPROTO_TCP));
+    this.#start();
+  }
+
+  /** Resolves when nothing is to be deleted any more. */
+  async idle(): Promise<void> {
+    while (this.#running !== undefined) await this.#running;
+  }
+
+  #start(): void {
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined;
+    });
+  }
+
+  async #run(): Promise<void> {
+    while (this.#pods.size > 0 || this.#ports.length > 0) {
+      const [pods, ports] = [[...this.#pods].map(parseAddress), this.#ports];
+      this.#pods = new Set();
+      this.#ports = [];
+      try {
+        await this.#pass(pods, ports);
+      } catch (error) {
+        this.#onError(error);
+      }
+      if (this.#pods.size > 0 || this.#ports.length > 0) await sleep(PAUSE_MS);
+    }
+  }
+
+  async #pass(pods: readonly Uint8Array[], ports: readonly TranslatedPort[]): Promise<void> {
+    if (pods.length === 0 && ports.length === 0) return;
+    const tracked = await trackedFlows();
+    if (tracked === 0) return;
+    const byPods = pods.flatMap((pod): FlowFilter[] => [
+      { family: familyOf(pod), original: { source: pod } },
+      { family: familyOf(pod), reply: { source: pod } },
+    ]);
+    const restOfPods = await this.#deleteByFilters(byPods);
+    const filters = [
+      ...restOfPods,
+      ...ports.map(({ family, protocol, hostPort }) => ({
+        family,
+        original: { protocol, destinationPort: hostPort },
+      })),
+    ];
+    const own = ports.length === 0 ? [] : localAddresses();
+    const keys = new Set(restOfPods.length === 0 ? [] : pods.map(textOf));
+    await this.#deleteListed(
+      filters,
+      tracked,
+      (flow) =>
+        keys.has(textOf(flow.original.source)) ||
+        keys.has(textOf(flow.reply.source)) ||
+        ports.some((port) => isOf(port, flow, own) && !leadsTo(port, flow)),
+    );
+  }
+
+  /** @returns the filters that this kernel can't delete by */
+  async #deleteByFilters(filters: readonly FlowFilter[]): Promise<FlowFilter[]> {
+    const replies = await this.#netlink.submit(filters.map(deleteFlows));
+    return filters.filter((_, i) => replies[i]?.error !== undefined);
+  }
+
+  async #deleteListed(filters: readonly FlowFilter[], tracked: number, stale: (flow: Flow) => boolean): Promise<void> {
+    if (filters.length === 0) return;
+    const whole = tracked <= FEW_FLOWS || filters.length > FEW_FILTERS;
+    for (const request of whole ? [LIST_ALL_FLOWS] : filters.map(listFlows)) {
+      const requests = (await this.#netlink.dump(request)).flatMap((message: Message) => {
+        const flow = decodeFlow(message);
+        return flow !== undefined && stale(flow) ? [deleteFlow(flow)] : [];
+      });
+      for (const { error } of await this.#netlink.submit(requests)) {
+        // Others delete connections as well, and time does.
+        if (error !== undefined && error.errno !== ENOENT) throw error;
+      }
+    }
+  }
+}
 
 /** Whether a packet like the connection's first would be translated by this port's entry. */
 function isOf(port: TranslatedPort, { family, original }: Flow, own: readonly Uint8Array[]): boolean {
@@ -65,25 +150,6 @@ function isOf(port: TranslatedPort, { family, original }: Flow, own: readonly Ui
 
 function leadsTo(port: TranslatedPort, { reply }: Flow): boolean {
   return equal(reply.source, port.podIp) && reply.sourcePort === port.podPort;
-}
-
-async function deleteFlows(
-  netlink: Netlink,
-  filters: readonly FlowFilter[],
-  stale: (flow: Flow) => boolean,
-): Promise<number> {
-  if ((await trackedFlows()) === 0) return 0;
-  let deleted = 0;
-  for (const filter of filters) {
-    const flows = (await netlink.dump(listFlows(filter))).map(decodeFlow);
-    const requests = flows.filter((flow) => flow !== undefined && stale(flow)).map((flow) => deleteFlow(flow as Flow));
-    for (const { error } of await netlink.submit(requests)) {
-      // Others delete connections as well, and time does.
-      if (error !== undefined && error.errno !== ENOENT) throw error;
-      if (error === undefined) deleted++;
-    }
-  }
-  return deleted;
 }
 
 /** 0 where connection tracking is not in the kernel; asking ctnetlink would load it. */
@@ -106,4 +172,8 @@ function localAddresses(): Uint8Array[] {
 function equal(a: Uint8Array, b: Uint8Array): boolean {
   // By value: one may be a Buffer and the other not.
   return Buffer.compare(a, b) === 0;
+}
+
+function textOf(address: Uint8Array): string {
+  return address.join(".");
 }

@@ -9,8 +9,10 @@ const NFNL_SUBSYS_CTNETLINK = 1;
 const IPCTNL_MSG_CT_NEW = 0;
 const IPCTNL_MSG_CT_GET = 1;
 const IPCTNL_MSG_CT_DELETE = 2;
-const AF_INET = 2;
-const AF_INET6 = 10;
+const AF_UNSPEC = 0;
+const AF = { 4: 2, 6: 10 } as const;
+/** In a deletion, says that the family is meant. */
+const NFNETLINK_V1 = 1;
 
 const CTA_TUPLE_ORIG = 1;
 const CTA_TUPLE_REPLY = 2;
@@ -52,36 +54,57 @@ export interface Flow {
   readonly family: Family;
 }
 
-/** Fields that have to be as given, in both directions; all connections of the family where there are none. */
+/** Fields that have to be as given, at least one. Ports go with a protocol. */
 export interface FlowFilter {
   readonly family: Family;
   readonly original?: Partial<Tuple>;
   readonly reply?: Partial<Tuple>;
 }
 
+/** To be dumped: all connections of both families. */
+export const LIST_ALL_FLOWS: Request = {
+  type: type(IPCTNL_MSG_CT_GET),
+  flags: 0,
+  body: nfgen(AF_UNSPEC, 0).done(),
+  what: "list tracked connections",
+};
+
 /**
  * To be dumped. The kernel leaves out what doesn't match since Linux 5.8; one that doesn't know filters gives all, so the
  * answers have to be looked at.
  */
-export function listFlows({ family, original = {}, reply = {} }: FlowFilter): Request {
-  const body = nfgen(family);
+export function listFlows(filter: FlowFilter): Request {
+  const body = filtered(filter).done();
+  return { type: type(IPCTNL_MSG_CT_GET), flags: 0, body, what: "list some tracked connections" };
+}
+
+/**
+ * Deletes all that match, which costs the kernel a tenth of listing them. Linux 6.8 and later; before that it is a
+ * malformed tuple of one connection and refused (EINVAL), without any effect.
+ */
+export function deleteFlows(filter: FlowFilter): Request {
+  const body = filtered(filter).done();
+  return { type: type(IPCTNL_MSG_CT_DELETE), flags: 0, body, what: "delete some tracked connections" };
+}
+
+function filtered({ family, original = {}, reply = {} }: FlowFilter): Body {
   const flags = [filterFlags(original), filterFlags(reply)] as const;
+  // A deletion without a tuple would be one of everything.
+  if (flags[0] === 0 && flags[1] === 0) throw new RangeError("a filter of tracked connections that filters nothing");
+  const body = nfgen(AF[family], NFNETLINK_V1);
   if (flags[0] !== 0) body.nest(CTA_TUPLE_ORIG, (tuple) => writeTuple(tuple, family, original), true);
   if (flags[1] !== 0) body.nest(CTA_TUPLE_REPLY, (tuple) => writeTuple(tuple, family, reply), true);
-  if (flags[0] !== 0 || flags[1] !== 0) {
-    // In host order, unlike nearly everything in nfnetlink.
-    body.nest(
-      CTA_FILTER,
-      (filter) => filter.attrU32(CTA_FILTER_ORIG_FLAGS, flags[0]).attrU32(CTA_FILTER_REPLY_FLAGS, flags[1]),
-      true,
-    );
-  }
-  return { type: type(IPCTNL_MSG_CT_GET), flags: 0, body: body.done(), what: "list tracked connections" };
+  // In host order, unlike nearly everything in nfnetlink.
+  return body.nest(
+    CTA_FILTER,
+    (filter) => filter.attrU32(CTA_FILTER_ORIG_FLAGS, flags[0]).attrU32(CTA_FILTER_REPLY_FLAGS, flags[1]),
+    true,
+  );
 }
 
 /** Deletes exactly this connection, and none that has taken its place. ENOENT: it is gone. */
 export function deleteFlow({ family, identity }: Flow): Request {
-  const body = nfgen(family);
+  const body = nfgen(AF[family], NFNETLINK_V1);
   for (const [attribute, value] of identity) {
     body.attr(attribute === CTA_TUPLE_ORIG ? attribute | NLA_F_NESTED : attribute, value);
   }
@@ -91,9 +114,8 @@ export function deleteFlow({ family, identity }: Flow): Request {
 /** A connection in a dump; undefined for what isn't one of IPv4 or IPv6 with both directions. */
 export function decodeFlow(message: Message): Flow | undefined {
   if (message.type !== type(IPCTNL_MSG_CT_NEW)) return undefined;
-  const af = message.body[0];
-  if (af !== AF_INET && af !== AF_INET6) return undefined;
-  const family = af === AF_INET ? 4 : 6;
+  const family = ([4, 6] as const).find((one) => AF[one] === message.body[0]);
+  if (family === undefined) return undefined;
   const found = attributes(message.body.subarray(4));
   const original = decodeTuple(found.get(CTA_TUPLE_ORIG), family);
   const reply = decodeTuple(found.get(CTA_TUPLE_REPLY), family);
@@ -110,11 +132,8 @@ function type(message: number): number {
 }
 
 /** struct nfgenmsg. */
-function nfgen(family: Family): Body {
-  return new Body()
-    .u8(family === 4 ? AF_INET : AF_INET6)
-    .u8(0)
-    .u16(0);
+function nfgen(family: number, version: number): Body {
+  return new Body().u8(family).u8(version).u16(0);
 }
 
 function filterFlags(tuple: Partial<Tuple>): number {
