@@ -294,6 +294,17 @@ test("what is gone without a DEL is retired, unless it was added again since it 
   expect((await service.list()).allocations).toEqual([]);
 });
 
+test("what was added again in another boot is not retired for what was seen of it before", async () => {
+  const { service, disk } = atOnce();
+  await service.allocate(request("a"));
+  const seen = await service.get(attachment("a"));
+  // A clock without battery begins at the same time with every boot.
+  const options = { subnets: prefixes("10.0.0.0/24"), bootId: "another", now: () => START };
+  const next = new IpamService(new MemoryStore(disk), disk.snapshot(), options);
+  await next.allocate(request("a"));
+  expect(await next.retire(seen)).toBe(false);
+});
+
 describe("effects", () => {
   const WITH_PORT = { portMappings: [PORT] };
 

@@ -12,6 +12,7 @@ import { toServiceDefinition } from "../../src/ipam/server.ts";
 import { Cleanup, startDaemon, waitFor } from "../helpers/daemon.ts";
 import { createNode, type FlatnetNode, type NodeOptions } from "../helpers/flatnet-node.ts";
 import { canUseKernel, createNetns, joinByCable, type Netns } from "../helpers/netns.ts";
+import { built } from "../helpers/plugin.ts";
 
 const SUBNETS = ["10.78.1.0/24", "fd00:78:1::/64"];
 
@@ -193,6 +194,27 @@ describe.runIf(canUseKernel())("attachments without a DEL", () => {
     expect(await holders(node)).toEqual(["held"]);
     await process.stop("SIGKILL");
     await isGone(node, "held");
+  });
+
+  test("are told from living ones by their links alone, where the daemon sees no namespace", async () => {
+    const cleanup = new Cleanup();
+    onTestFinished(() => cleanup.run());
+    const node = await createNode("ipam", cleanup, { podCidrs: SUBNETS, flags });
+    // As in a container to which the runtime's directory isn't mounted: it is there, and empty.
+    const blind = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run/netns && exec "$@"', "sh"];
+    const daemon = await startDaemon({
+      argv: node.netns.command(...blind, built("flatnetd"), ...node.flags()),
+      ready: (output) => output.includes('"msg":"serving"'),
+    });
+    cleanup.add(() => daemon.stop());
+    const names = ["veth-living", "path-living", "veth-ending", "later"];
+    const pods = new Map<string, Mortal>();
+    for (const name of names) pods.set(name, await addMortal(node, name, name !== "path-living"));
+    for (const name of ["veth-ending", "later"]) {
+      await pods.get(name)?.vanish();
+      await isGone(node, name);
+    }
+    expect(await holders(node)).toEqual(["path-living", "veth-living"]);
   });
 
   test("are retired after a restart of the daemon that they ended during", async () => {
