@@ -12,7 +12,7 @@ import { toServiceDefinition } from "../../src/ipam/server.ts";
 import { Cleanup, startDaemon, waitFor } from "../helpers/daemon.ts";
 import { createNode, type FlatnetNode, type NodeOptions } from "../helpers/flatnet-node.ts";
 import { canUseKernel, createNetns, joinByCable, type Netns } from "../helpers/netns.ts";
-import { built } from "../helpers/plugin.ts";
+import { built, createPod, resultOf } from "../helpers/plugin.ts";
 
 const SUBNETS = ["10.78.1.0/24", "fd00:78:1::/64"];
 
@@ -194,6 +194,19 @@ describe.runIf(canUseKernel())("attachments without a DEL", () => {
     expect(await holders(node)).toEqual(["held"]);
     await process.stop("SIGKILL");
     await isGone(node, "held");
+  });
+
+  test("are retired with the built plugin's pods too, and nothing of them is left", async () => {
+    const { node, cleanup } = await startNode({ flags });
+    const ending = new Cleanup();
+    cleanup.add(() => ending.run());
+    const [living, mortal] = [await createPod("living", cleanup), await createPod("mortal", ending)];
+    for (const pod of [living, mortal]) resultOf(await node.add(pod));
+    await ending.run();
+    await isGone(node, mortal.containerId);
+    expect(await holders(node)).toEqual([living.containerId]);
+    const { links, routes } = await node.traces();
+    expect([links.length, routes.length]).toEqual([1, 2]);
   });
 
   test("are told from living ones by their links alone, where the daemon sees no namespace", async () => {
