@@ -142,8 +142,13 @@ describe.runIf(canUseKernel())("the daemon", () => {
     });
   });
 
-  test("does not have its routes in order before there is a way to any peer", async () => {
-    const peers = "nodes:\n  - { name: node-2, podCIDRs: [10.78.2.0/24], addresses: [192.0.2.2] }\n";
+  test("has its routes in order once there is a way to some peer: one that nobody can reach is no reason to say no", async () => {
+    const peers = [
+      "nodes:",
+      "  - { name: node-2, podCIDRs: [10.78.2.0/24], addresses: [192.0.2.2] }",
+      "  - { name: node-3, podCIDRs: [10.78.3.0/24], addresses: [198.51.100.3] }",
+      "",
+    ].join("\n");
     const { node, cleanup } = await startNode({ podCidrs: ["10.78.1.0/24"], peers });
     expect(await call(node, "status", {})).toMatchObject({ routesSynced: false });
     await joinByCable(
