@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { attachmentKey } from "../net/names.ts";
 import type { AllocationRequest } from "./allocator.ts";
-import { type AllocationRecord, type PortMapping, parseSnapshot, type Snapshot } from "./records.ts";
+import { type AllocationRecord, isGateway, type PortMapping, parseSnapshot, type Snapshot } from "./records.ts";
 import { type AttachmentEffects, IpamService } from "./service.ts";
 import type { RecordStore } from "./store.ts";
 import { Store } from "./store.ts";
@@ -641,10 +641,18 @@ test("closing waits for requests under way", async () => {
  * The invariants, under any interleaving of requests with writes, write errors of both kinds, and crashes. What a test
  * can know of an attachment is what it was told last; "unsure" is one whose latest request failed or was never answered.
  */
-test("no interleaving of requests, failing writes and crashes gives an address twice or forgets one that was told", async () => {
+test("no interleaving of requests, failing writes and crashes gives an address or a port twice or forgets one that was told", async () => {
   const names = fc.constantFrom("a", "b", "c", "d");
   const step = fc.oneof(
-    { weight: 5, arbitrary: fc.record({ kind: fc.constant("allocate" as const), name: names }) },
+    {
+      weight: 5,
+      arbitrary: fc.record({
+        kind: fc.constant("allocate" as const),
+        name: names,
+        portMappings: fc.constantFrom([], [], [PORT], [{ ...PORT, hostIp: "10.9.9.9" }]),
+        withGateway: fc.boolean(),
+      }),
+    },
     { weight: 4, arbitrary: fc.record({ kind: fc.constant("release" as const), name: names }) },
     { weight: 6, arbitrary: fc.record({ kind: fc.constant("write" as const) }) },
     {
@@ -666,9 +674,15 @@ test("no interleaving of requests, failing writes and crashes gives an address t
         const told = new Map<string, string>();
         const pending = new Map<string, number>();
         const unsure = new Set<string>();
+        /** Gateways that somebody was told. */
+        const gatewaysTold = new Set<string>();
 
         const onDisk = () =>
           new Map([...disk.snapshot().allocations].map(([key, record]) => [key, record.addresses.join(" ")]));
+        const gatewaysOnDisk = () =>
+          [...disk.snapshot().allocations.values()]
+            .filter((one) => isGateway(one.attachment))
+            .flatMap((one) => one.addresses);
         /** Runs one request and keeps the books about it, unless its service dies first. */
         const ask = (name: string, work: (service: IpamService) => Promise<string | undefined>) => {
           const mine = life;
@@ -686,7 +700,7 @@ test("no interleaving of requests, failing writes and crashes gives an address t
             },
             (error: { code: string }) => {
               pending.set(key, (pending.get(key) ?? 0) - 1);
-              expect(["IPAM_STORE", "IPAM_EXHAUSTED"]).toContain(error.code);
+              expect(["IPAM_STORE", "IPAM_EXHAUSTED", "IPAM_TAKEN"]).toContain(error.code);
               if (error.code === "IPAM_STORE") unsure.add(key);
             },
           );
@@ -695,7 +709,10 @@ test("no interleaving of requests, failing writes and crashes gives an address t
           if (one.kind === "allocate") {
             ask(one.name, async (service) => {
               const key = attachmentKey(attachment(one.name));
-              const { addresses, existed } = await service.allocate(request(one.name));
+              const wish = { portMappings: one.portMappings, withGateway: one.withGateway };
+              const { addresses, existed, gateways } = await service.allocate(request(one.name, wish));
+              expect(gatewaysOnDisk()).toEqual(expect.arrayContaining([...gateways]));
+              for (const gateway of gateways) gatewaysTold.add(gateway);
               // What was told is told again, unless something happened in between whose outcome nobody knows.
               if (!unsure.has(key)) expect(existed ? addresses.join(" ") : undefined).toBe(told.get(key));
               return addresses.join(" ");
@@ -718,6 +735,10 @@ test("no interleaving of requests, failing writes and crashes gives an address t
           await quiet();
           // Throws if an address has two holders.
           const now = onDisk();
+          const onPort = [...disk.snapshot().allocations.values()].filter((one) => one.portMappings.length > 0);
+          expect(onPort.length).toBeLessThanOrEqual(1);
+          expect(gatewaysOnDisk()).toEqual(expect.arrayContaining([...gatewaysTold]));
+          expect(gatewaysOnDisk().length).toBeLessThanOrEqual(1);
           for (const [key, addresses] of told) {
             if (!unsure.has(key) && (pending.get(key) ?? 0) === 0) expect(now.get(key)).toBe(addresses);
           }
