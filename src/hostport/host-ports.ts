@@ -11,7 +11,7 @@ import { type Change, Contents } from "./contents.ts";
 import { type Entry, entriesOf, type PortRecord, type TranslatedPort } from "./entries.ts";
 import { HostPortError } from "./errors.ts";
 import { desiredTable } from "./ruleset.ts";
-import { StaleFlows } from "./stale-flows.ts";
+import { type FlowTable, StaleFlows } from "./stale-flows.ts";
 
 export interface HostPortOptions {
   /** Drop what pods send from foreign addresses. */
@@ -20,8 +20,11 @@ export interface HostPortOptions {
   readonly onError: (error: unknown, what: string) => void;
 }
 
+/** What is needed of a socket to NETLINK_NETFILTER. */
+export type FilterSocket = Pick<Netlink, "transaction"> & FlowTable;
+
 export class HostPorts {
-  readonly #netlink: Netlink;
+  readonly #netlink: FilterSocket;
   readonly #options: HostPortOptions;
   readonly #contents: Contents;
   readonly #flows: StaleFlows;
@@ -30,7 +33,7 @@ export class HostPorts {
   /** The end of what is under way. */
   #tail: Promise<unknown> = Promise.resolve();
 
-  private constructor(netlink: Netlink, options: HostPortOptions, contents: Contents) {
+  private constructor(netlink: FilterSocket, options: HostPortOptions, contents: Contents) {
     this.#netlink = netlink;
     this.#options = options;
     this.#contents = contents;
@@ -40,10 +43,14 @@ export class HostPorts {
 
   /**
    * Makes the table what these records say, whatever was in it. A record that can't be is left out and told.
-   * @param netlink to NETLINK_NETFILTER; stays the caller's to close, after `idle`
+   * @param netlink stays the caller's to close, after `idle`
    * @throws NetlinkError when the kernel refuses: then the table is as it was
    */
-  static async start(netlink: Netlink, records: Iterable<PortRecord>, options: HostPortOptions): Promise<HostPorts> {
+  static async start(
+    netlink: FilterSocket,
+    records: Iterable<PortRecord>,
+    options: HostPortOptions,
+  ): Promise<HostPorts> {
     const contents = new Contents();
     for (const record of records) {
       try {

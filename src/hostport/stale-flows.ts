@@ -35,15 +35,17 @@ const FEW_FILTERS = 4;
 const IPPROTO_TCP = 6;
 const ENOENT = 2;
 
+/** What is needed of a socket to NETLINK_NETFILTER. */
+export type FlowTable = Pick<Netlink, "dump" | "submit">;
+
 export class StaleFlows {
-  readonly #netlink: Netlink;
+  readonly #netlink: FlowTable;
   readonly #onError: (error: unknown) => void;
   #pods = new Set<string>();
   #ports: TranslatedPort[] = [];
   #running: Promise<void> | undefined;
 
-  /** @param netlink to NETLINK_NETFILTER */
-  constructor(netlink: Netlink, onError: (error: unknown) => void) {
+  constructor(netlink: FlowTable, onError: (error: unknown) => void) {
     this.#netlink = netlink;
     this.#onError = onError;
   }

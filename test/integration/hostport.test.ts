@@ -180,8 +180,10 @@ describe.runIf(canUseKernel())("hostPorts", () => {
     expect(await trackedAddresses()).toEqual(expect.arrayContaining([address[4], address[6]]));
     await node.del(pod);
     expect(await table()).not.toContain("8080");
-    const left = await trackedAddresses();
-    expect([address[4], address[6]].filter((one) => left.includes(one))).toEqual([]);
+    await waitFor(async () => {
+      const left = await trackedAddresses();
+      return !left.includes(address[4]) && !left.includes(address[6]);
+    });
     expect(await probe(clientHost, NODE[4], 8080, { family: 4, protocol: "tcp" })).toEqual({
       kind: "failed",
       error: expect.stringContaining("ECONNREFUSED"),

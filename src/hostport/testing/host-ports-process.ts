@@ -2,10 +2,13 @@
 //
 // HostPorts as a process, for tests that run it in a network namespace of their own. Each line of stdin is a command, and is
 // answered by one line: {"start":[records],"antiSpoof":true}, {"set":record}, {"clear":record}, {"forget":[addresses]}.
+// With the argument "old-kernel" the kernel is as one before Linux 6.8, which deletes no connections by a filter.
 import { createInterface } from "node:readline";
+import { deleteFlows } from "../../netlink/conntrack.ts";
 import { NETLINK_NETFILTER, Netlink } from "../../netlink/event-loop.ts";
+import { NetlinkError, type Request } from "../../netlink/message.ts";
 import type { PortRecord } from "../entries.ts";
-import { HostPorts } from "../host-ports.ts";
+import { type FilterSocket, HostPorts } from "../host-ports.ts";
 
 /** One line of input. */
 export type Command =
@@ -21,18 +24,37 @@ export interface Answer {
 }
 
 const netlink = Netlink.open(NETLINK_NETFILTER);
+const socket: FilterSocket = process.argv.includes("old-kernel") ? asBefore68(netlink) : netlink;
 let hostPorts: HostPorts | undefined;
 let told: string[] = [];
 
 async function run(command: Command): Promise<void> {
   if ("start" in command) {
     const onError = (error: unknown, what: string) => told.push(`${what}: ${(error as Error).message}`);
-    hostPorts = await HostPorts.start(netlink, command.start, { antiSpoof: command.antiSpoof, onError });
+    hostPorts = await HostPorts.start(socket, command.start, { antiSpoof: command.antiSpoof, onError });
   } else if (hostPorts === undefined) throw new Error("start first");
   else if ("set" in command) await hostPorts.set(command.set);
   else if ("clear" in command) await hostPorts.clear(command.clear);
   else hostPorts.forget(command.forget);
   await hostPorts.idle();
+}
+
+function asBefore68(kernel: Netlink): FilterSocket {
+  const EINVAL = 22;
+  const { what } = deleteFlows({ family: 4, original: { protocol: 17 } });
+  return {
+    transaction: (...args) => kernel.transaction(...args),
+    dump: (request) => kernel.dump(request),
+    submit: async (requests) => {
+      const refused = (request: Request) => ({
+        request,
+        answers: [],
+        error: NetlinkError.refused(request.what, EINVAL, ""),
+      });
+      const replies = requests.map((one) => (one.what === what ? refused(one) : kernel.submit([one])));
+      return (await Promise.all(replies)).flat();
+    },
+  };
 }
 
 process.stdout.write("ready\n");
