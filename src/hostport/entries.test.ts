@@ -48,6 +48,7 @@ describe("a hostPort", () => {
     [{ hostPort: 0 }, "hostPort 0/tcp: 0 is no port"],
     [{ containerPort: 65_536 }, "hostPort 8080/tcp: 65536 is no port"],
     [{ hostIp: "node" }, 'hostPort 8080/tcp on node: "node" is not an IP address'],
+    [{ hostIp: "fe80::7" }, "hostPort 8080/tcp on fe80::7: no packet to a link-local address is forwarded to a pod"],
     [{ hostIp: "::1" }, "hostPort 8080/tcp on ::1: no packet from ::1 can leave the node; 127.0.0.1 can be used"],
   ])("that can't be is refused with its own words: %j", (mapping, message) => {
     expect(() => entriesOf(record(mapping))).toThrow(new HostPortError("HOSTPORT_INVALID", message));

@@ -108,6 +108,9 @@ function hostIpOf(mapping: PortMapping): Uint8Array {
   if (formatAddress(bytes) === "::1") {
     throw invalid(mapping, "no packet from ::1 can leave the node; 127.0.0.1 can be used");
   }
+  if (bytes.length === 16 && bytes[0] === 0xfe && ((bytes[1] as number) & 0xc0) === 0x80) {
+    throw invalid(mapping, "no packet to a link-local address is forwarded to a pod");
+  }
   return bytes;
 }
 

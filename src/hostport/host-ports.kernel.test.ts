@@ -25,6 +25,7 @@ const CHAINS = `
 		dnat ip to ip daddr . meta l4proto . th dport map @hostport4_on
 		dnat ip to meta l4proto . th dport map @hostport4
 		ip6 daddr ::1 return
+		ip6 daddr fe80::/10 return
 		dnat ip6 to ip6 daddr . meta l4proto . th dport map @hostport6_on
 		dnat ip6 to meta l4proto . th dport map @hostport6
 	}

@@ -10,7 +10,8 @@
 // all cases but two, and only those are masqueraded: the pod that reaches itself by its hostPort (its own kernel would
 // drop a packet from its own address), and the node's 127.0.0.1 (which must not be on any wire). The second needs the
 // host end's route_localnet, which lets a pod send to the node's 127.0.0.0/8 as well: the chain hostport_localnet forbids
-// that. IPv6 has nothing like route_localnet, so [::1] is left alone.
+// that. IPv6 has nothing like route_localnet, so [::1] is left alone; and so are link-local addresses, whose packets the
+// kernel doesn't forward.
 //
 // A node without hostPorts has none of this: a NAT chain makes the kernel track every connection of the node.
 import { LINK_GROUP, NFT_TABLE } from "../net/names.ts";
@@ -54,6 +55,14 @@ const RTN_LOCAL = 2;
 /** IPS_DST_NAT of include/uapi/linux/netfilter/nf_conntrack_common.h. */
 const IPS_DST_NAT = 0x20;
 const LOOPBACK6 = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
+const LINK_LOCAL6 = { prefix: leading(0xfe, 0x80), mask: leading(0xff, 0xc0) };
+
+/** The bytes, then zeros up to the length of an IPv6 address. */
+function leading(...bytes: number[]): Uint8Array {
+  const address = new Uint8Array(16);
+  address.set(bytes);
+  return address;
+}
 
 /** ct status dnat */
 const TRANSLATED: readonly Expression[] = [ctStatus(), mask(hostU32(IPS_DST_NAT)), compare(hostU32(0), "neq")];
@@ -71,6 +80,8 @@ const CHAINS: readonly Chain[] = [
       [meta("l4proto"), destinationPort(1), lookupMap("hostport4"), dnat(4)],
       // ip6 daddr ::1 return
       [...ofFamily(6), address(6, "daddr"), compare(LOOPBACK6), RETURN],
+      // ip6 daddr fe80::/10 return
+      [...ofFamily(6), address(6, "daddr"), mask(LINK_LOCAL6.mask), compare(LINK_LOCAL6.prefix), RETURN],
       // dnat ip6 to ip6 daddr . meta l4proto . th dport map @hostport6_on
       [...ofFamily(6), address(6, "daddr"), meta("l4proto", 4), destinationPort(5), lookupMap("hostport6_on"), dnat(6)],
       // dnat ip6 to meta l4proto . th dport map @hostport6
