@@ -9,7 +9,7 @@
 import { readFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { familyOf, parseAddress } from "../net/address.ts";
+import { type Family, familyOf, parseAddress } from "../net/address.ts";
 import {
   decodeFlow,
   deleteFlow,
@@ -70,14 +70,16 @@ export class StaleFlows {
     while (this.#running !== undefined) await this.#running;
   }
 
+  get #pending(): boolean {
+    return this.#pods.size > 0 || this.#ports.length > 0;
+  }
+
   #start(): void {
-    this.#running ??= this.#run().finally(() => {
-      this.#running = undefined;
-    });
+    if (this.#pending) this.#running ??= this.#run();
   }
 
   async #run(): Promise<void> {
-    while (this.#pods.size > 0 || this.#ports.length > 0) {
+    while (this.#pending) {
       const [pods, ports] = [[...this.#pods].map(parseAddress), this.#ports];
       this.#pods = new Set();
       this.#ports = [];
@@ -86,12 +88,13 @@ export class StaleFlows {
       } catch (error) {
         this.#onError(error);
       }
-      if (this.#pods.size > 0 || this.#ports.length > 0) await sleep(PAUSE_MS);
+      if (this.#pending) await sleep(PAUSE_MS);
     }
+    // In the same turn as the last look, so that nothing is left to a run that is over.
+    this.#running = undefined;
   }
 
   async #pass(pods: readonly Uint8Array[], ports: readonly TranslatedPort[]): Promise<void> {
-    if (pods.length === 0 && ports.length === 0) return;
     const tracked = await trackedFlows();
     if (tracked === 0) return;
     const byPods = pods.flatMap((pod): FlowFilter[] => [
@@ -107,6 +110,7 @@ export class StaleFlows {
       })),
     ];
     const own = ports.length === 0 ? [] : localAddresses();
+    const byPort = Map.groupBy(ports, ({ family, protocol, hostPort }) => portKey(family, protocol, hostPort));
     const keys = new Set(restOfPods.length === 0 ? [] : pods.map(textOf));
     await this.#deleteListed(
       filters,
@@ -114,7 +118,9 @@ export class StaleFlows {
       (flow) =>
         keys.has(textOf(flow.original.source)) ||
         keys.has(textOf(flow.reply.source)) ||
-        ports.some((port) => isOf(port, flow, own) && !leadsTo(port, flow)),
+        (byPort.get(portKey(flow.family, flow.original.protocol, flow.original.destinationPort)) ?? []).some(
+          (port) => isOf(port, flow, own) && !leadsTo(port, flow),
+        ),
     );
   }
 
@@ -140,11 +146,8 @@ export class StaleFlows {
   }
 }
 
-/** Whether a packet like the connection's first would be translated by this port's entry. */
+/** Whether a packet like the connection's first, to this port, would be translated by this port's entry. */
 function isOf(port: TranslatedPort, { family, original }: Flow, own: readonly Uint8Array[]): boolean {
-  if (family !== port.family || original.protocol !== port.protocol || original.destinationPort !== port.hostPort) {
-    return false;
-  }
   const { destination } = original;
   if (port.hostIp !== undefined) return equal(destination, port.hostIp);
   return (family === 4 && destination[0] === 127) || own.some((address) => equal(destination, address));
@@ -174,6 +177,10 @@ function localAddresses(): Uint8Array[] {
 function equal(a: Uint8Array, b: Uint8Array): boolean {
   // By value: one may be a Buffer and the other not.
   return Buffer.compare(a, b) === 0;
+}
+
+function portKey(family: Family, protocol: number, port: number): string {
+  return `${family}/${protocol}/${port}`;
 }
 
 function textOf(address: Uint8Array): string {
