@@ -50,12 +50,13 @@ export function parsePeers(text: string, self: Self): Node[] {
   try {
     document = parse(text);
   } catch (cause) {
-    throw new PeersError("PEERS_SYNTAX", `the peers file is not YAML: ${(cause as Error).message}`, cause);
+    // The library goes on with an excerpt.
+    const [problem] = (cause as Error).message.split("\n");
+    throw new PeersError("PEERS_SYNTAX", `the peers file is not YAML: ${problem}`, cause);
   }
   const result = v.safeParse(FileSchema, document);
   if (!result.success) {
-    const problems = result.issues.map((issue) => `${v.getDotPath(issue) ?? "the file"}: ${issue.message}`);
-    throw new PeersError("PEERS_INVALID", problems.join("; "));
+    throw new PeersError("PEERS_INVALID", result.issues.map(describe).join("; "));
   }
   const problems: string[] = [];
   const nodes = result.output.nodes.map((node, i) => {
@@ -69,6 +70,14 @@ export function parsePeers(text: string, self: Self): Node[] {
   problems.push(...findClashes(nodes, self));
   if (problems.length > 0) throw new PeersError("PEERS_INVALID", problems.join("; "));
   return nodes;
+}
+
+function describe(issue: v.BaseIssue<unknown>): string {
+  const at = v.getDotPath(issue) ?? "the peers file";
+  // Valibot says "Invalid type: Expected string but received undefined" of a key that isn't there.
+  if (issue.input === undefined) return `${at} is missing`;
+  if (issue.expected === "never") return `${at} is no key of a peers file`;
+  return `${at} is ${JSON.stringify(issue.input).slice(0, 200)}: ${issue.message}`;
 }
 
 function each<T>(texts: readonly string[], at: string, parseOne: (text: string) => T, problems: string[]): T[] {
