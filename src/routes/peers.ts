@@ -34,7 +34,10 @@ export const PEERS_MAX_BYTES = 8 * 1024 * 1024;
 const FileSchema = v.strictObject({
   nodes: v.array(
     v.strictObject({
-      name: v.pipe(v.string(), v.regex(/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/, "is not a node name")),
+      name: v.pipe(
+        v.string(),
+        v.regex(/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/, ({ input }) => `${JSON.stringify(input)} is not a node name`),
+      ),
       addresses: v.array(v.string()),
       podCIDRs: v.array(v.string()),
     }),
@@ -73,11 +76,11 @@ export function parsePeers(text: string, self: Self): Node[] {
 }
 
 function describe(issue: v.BaseIssue<unknown>): string {
-  const at = v.getDotPath(issue) ?? "the peers file";
+  const at = v.getDotPath(issue) ?? "the file";
   // Valibot says "Invalid type: Expected string but received undefined" of a key that isn't there.
   if (issue.input === undefined) return `${at} is missing`;
   if (issue.expected === "never") return `${at} is no key of a peers file`;
-  return `${at} is ${JSON.stringify(issue.input).slice(0, 200)}: ${issue.message}`;
+  return `${at}: ${issue.message}`;
 }
 
 function each<T>(texts: readonly string[], at: string, parseOne: (text: string) => T, problems: string[]): T[] {

@@ -266,7 +266,7 @@ describe.runIf(canUseKernel())("a peers file that is wrong at the start", () => 
   test.each<[string, string, string[]]>([
     ["no YAML", "nodes: [", ["YAML"]],
     ["no map", "[]", ["nodes"]],
-    ["nothing in it", "", ["the peers file"]],
+    ["nothing in it", "", ["the file"]],
     ["no nodes", "{}", ["nodes"]],
     ["a key that nobody knows", peersText({ ...PEER_2, podCidr: "10.77.2.0/24" }), ["podCidr"]],
     ["a name that is none", peersText({ ...PEER_2, name: "Node 2" }), ["nodes.0.name", "Node 2"]],
