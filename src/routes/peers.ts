@@ -151,19 +151,21 @@ function overlapping(nodes: readonly Node[]): string[] {
       .flatMap(({ name, podCIDRs }) => podCIDRs.map((prefix) => ({ name, prefix })))
       .filter(({ prefix }) => prefix.family === family)
       .sort((a, b) => compare(a.prefix.base, b.prefix.base) || a.prefix.length - b.prefix.length);
-    let widest = subnets[0];
-    for (const subnet of subnets.slice(1)) {
+    // Two blocks are either apart or one in the other: those that are in no other are in order, and cover all.
+    const outermost: typeof subnets = [];
+    for (const subnet of subnets) {
+      const widest = outermost.at(-1);
       if (widest !== undefined && overlaps(widest.prefix, subnet.prefix)) {
         problems.push(
           `${formatPrefix(widest.prefix)} of ${widest.name} overlaps ${formatPrefix(subnet.prefix)} of ${subnet.name}`,
         );
         continue;
       }
-      widest = subnet;
+      outermost.push(subnet);
     }
     for (const { name, addresses } of nodes) {
       for (const address of addresses) {
-        const subnet = holder(subnets, address, family);
+        const subnet = holder(outermost, address, family);
         if (subnet === undefined) continue;
         problems.push(`${formatPrefix(subnet.prefix)} of ${subnet.name} contains the address of node ${name}`);
       }
@@ -172,7 +174,7 @@ function overlapping(nodes: readonly Node[]): string[] {
   return problems;
 }
 
-/** The subnet that contains the address, by binary search over subnets sorted by their first address. */
+/** The subnet that contains the address, by binary search over subnets that are apart and in order. */
 function holder<T extends { prefix: Prefix }>(
   subnets: readonly T[],
   address: Uint8Array,
