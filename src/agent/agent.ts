@@ -16,6 +16,7 @@ import { antispoofRequests, BATCH_BEGIN, BATCH_END, removeTableRequests } from "
 import { PeersError } from "../routes/errors.ts";
 import { type Node, PEERS_MAX_BYTES, parsePeers } from "../routes/peers.ts";
 import type { Config } from "./config.ts";
+import { sweepJournal } from "./journal-sweep.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
 import { RouteKeeper } from "./route-keeper.ts";
@@ -128,6 +129,7 @@ async function openIpam(config: Config, closers: Closer[]): Promise<IpamService>
 /** Works off the plugin's notes now, and whenever a new one appears. */
 async function keepJournal(dir: string, service: IpamService, log: Log, closers: Closer[]): Promise<Loop> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
+  await sweepJournal(dir, Date.now(), log);
   const replay = async () => {
     await replayJournal(dir, (attachment, at) => service.release(attachment, at), log);
   };
