@@ -3,7 +3,7 @@
 // The built plugin against the built daemon in real namespaces. What came of it is read by iproute2 and from files.
 
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
@@ -13,6 +13,7 @@ import { createNode, type FlatnetNode, listRoutes, NO_TRACES } from "../helpers/
 import { canUseKernel, inNetns, type Netns } from "../helpers/netns.ts";
 import {
   addressesOf,
+  built,
   cniEnvironment,
   createPod,
   failureOf,
@@ -511,6 +512,10 @@ describe.runIf(canUseKernel())("the plugin", () => {
     });
   });
 
+  test("flatnet-ipam is the same file under another name", () => {
+    expect(statSync(built("flatnet-ipam")).ino).toBe(statSync(built("flatnet")).ino);
+  });
+
   describe("files and variables that others planted", () => {
     test(".env and bunfig.toml in the current directory are not read", async () => {
       const directory = join(node.directory, "planted");
@@ -670,6 +675,24 @@ describe.runIf(canUseKernel())("a daemon that answers otherwise", () => {
   });
 
   afterAll(() => cleanup.run());
+
+  test.each<[string, FakeHandlers["release"]]>([
+    ["does not answer in time", () => "silence"],
+    ["fails", () => ({ code: status.INTERNAL, details: "the disk is full" })],
+    ["is stopping", () => ({ code: status.UNAVAILABLE, details: "the daemon is stopping" })],
+  ])("to a DEL: one that %s is left a note, and DEL is success", async (_what, release = () => ({ addresses: [] })) => {
+    const own = new Cleanup();
+    onTestFinished(() => own.run());
+    const [socket, journalDir] = [join(node.directory, `${randomUUID()}.sock`), join(node.directory, randomUUID())];
+    mkdirSync(journalDir);
+    await startFakeDaemon(socket, { allocate: () => "silence", release }, own);
+    const pod = await newPod();
+    const deleted = await node.del(pod, { socket, journalDir, timeoutMs: 200 });
+    expect(deleted).toMatchObject({ status: 0, stdout: "" });
+    const [entry = "", ...more] = readdirSync(journalDir);
+    expect(more).toEqual([]);
+    expect(JSON.parse(readFileSync(join(journalDir, entry), "utf8"))).toMatchObject({ containerId: pod.containerId });
+  });
 
   async function addWith(allocate: FakeHandlers["allocate"], conf: object = {}) {
     const own = new Cleanup();
