@@ -86,7 +86,8 @@ export class Netlink {
 
   /**
    * One transaction of nf_tables: all of it or nothing (nfnetlink's batch; include/uapi/linux/netfilter/nfnetlink.h).
-   * `begin` and `end` frame it and are not acknowledged by every kernel, so no answer to them is waited for.
+   * `begin` and `end` frame it and are not acknowledged by every kernel, so no answer to them is waited for. One that
+   * refuses it as a whole (no permission, no nf_tables) says so of `begin` alone, and that is the answer to all of it.
    * @throws NetlinkError of the first request that was refused; then nothing has changed.
    */
   async transaction(begin: Request, requests: readonly Request[], end: Request): Promise<void> {
@@ -97,8 +98,20 @@ export class Netlink {
       encodeBatch(requests, first + 1),
       encodeBatch([end], first + 1 + requests.length, 0),
     ]);
-    this.send(bytes, first + 1, requests.length);
-    for (const { error } of await Promise.all(waits)) if (error !== undefined) throw error;
+    this.pending.set(first, {
+      receive: (message) => {
+        if (message.type !== NLMSG_ERROR) return;
+        const { errno, text } = decodeAck(message);
+        if (errno !== 0) this.failRange(first + 1, requests.length, NetlinkError.refused(begin.what, errno, text));
+      },
+      fail: () => {},
+    });
+    try {
+      this.send(bytes, first + 1, requests.length);
+      for (const { error } of await Promise.all(waits)) if (error !== undefined) throw error;
+    } finally {
+      this.pending.delete(first);
+    }
   }
 
   /**
@@ -121,12 +134,21 @@ export class Netlink {
     return first;
   }
 
+  /** A send that fails fails the requests from `first` on, so that whoever waits for them hears of it. */
   private send(bytes: Uint8Array, first: number, count: number): void {
-    this.socket.send(bytes, {}, (cause) => {
-      if (cause === undefined || cause === null) return;
-      const error = new NetlinkError("NETLINK_PROTOCOL", "could not send to the kernel", 0, cause);
-      for (let seq = first; seq < first + count; seq++) this.pending.get(seq)?.fail(error);
-    });
+    const failed = (cause: unknown) =>
+      this.failRange(first, count, new NetlinkError("NETLINK_PROTOCOL", "could not send to the kernel", 0, cause));
+    try {
+      this.socket.send(bytes, {}, (cause) => {
+        if (cause !== undefined && cause !== null) failed(cause);
+      });
+    } catch (cause) {
+      failed(cause);
+    }
+  }
+
+  private failRange(first: number, count: number, error: NetlinkError): void {
+    for (let seq = first; seq < first + count; seq++) this.pending.get(seq)?.fail(error);
   }
 
   private acknowledged(request: Request, seq: number): Promise<Reply> {
