@@ -40,7 +40,10 @@ vi.mock("netlink/dist/raw.js", () => ({
       sent.push(batch);
       queueMicrotask(() => {
         done();
-        for (const datagram of kernel(batch)) this.emit("message", datagram, { port: KERNEL });
+        // The addon gives Buffers, whose slice() is no copy.
+        for (const { buffer, byteOffset, length } of kernel(batch)) {
+          this.emit("message", Buffer.from(buffer, byteOffset, length), { port: KERNEL });
+        }
       });
     }
     close(): void {
@@ -118,7 +121,7 @@ test("answers outlive the buffer they came in", async () => {
   };
   const [reply] = await Netlink.open(0).submit([request("a")]);
   buffer.fill(0xff);
-  expect(reply?.answers[0]?.body).toEqual(new Uint8Array([7]));
+  expect([...(reply?.answers[0]?.body ?? [])]).toEqual([7]);
 });
 
 test("only the kernel is listened to", async () => {

@@ -156,7 +156,7 @@ export class Netlink {
       const answers: Message[] = [];
       return (message) => {
         if (message.type !== NLMSG_ERROR) {
-          answers.push({ ...message, body: message.body.slice() });
+          answers.push(kept(message));
           return;
         }
         const { errno, text } = decodeAck(message);
@@ -179,7 +179,7 @@ export class Netlink {
           else settle(interrupted ? undefined : messages);
           return;
         }
-        messages.push({ ...message, body: message.body.slice() });
+        messages.push(kept(message));
       };
     });
     this.send(encodeBatch([{ ...request, flags: request.flags | NLM_F_DUMP }], seq, 0), seq, 1);
@@ -226,4 +226,9 @@ export class Netlink {
   private failAll(error: NetlinkError): void {
     for (const pending of [...this.pending.values()]) pending.fail(error);
   }
+}
+
+/** A message that outlives the datagram it came in. Not by slice(): a Buffer's is a view. */
+function kept(message: Message): Message {
+  return { ...message, body: new Uint8Array(message.body) };
 }
