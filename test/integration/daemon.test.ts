@@ -38,6 +38,12 @@ interface Site {
 async function createSite(cleanup: Cleanup, peers: string | undefined, flags: string[] = []): Promise<Site> {
   const node = await createNode("node", cleanup, { podCidrs: OWN, flags, ...(peers === undefined ? {} : { peers }) });
   const fabric = await createNetns("fabric", cleanup);
+  // A new namespace has some of these from the host, which may be a router that filters.
+  await setSysctl(node.netns, "ipv4/ip_forward", "0");
+  await setSysctl(node.netns, "ipv6/conf/all/forwarding", "0");
+  for (const netns of [node.netns, fabric]) {
+    for (const which of ["all", "default"]) await setSysctl(netns, `ipv4/conf/${which}/rp_filter`, "0");
+  }
   await joinByCable(
     { netns: node.netns, ifname: "uplink", addresses: ["172.31.0.1/24", "fd00:31::1/64"] },
     { netns: fabric, ifname: "port", addresses: ["172.31.0.2/24", "fd00:31::2/64", "172.31.0.3/24", "fd00:31::3/64"] },
