@@ -10,6 +10,7 @@ import {
   NetlinkError,
   NLMSG_ERROR,
   type Request,
+  refusal,
 } from "./message.ts";
 
 const NETLINK_ROUTE = 0;
@@ -78,7 +79,7 @@ export class BlockingNetlink {
         }
         waiting--;
         const { errno, text } = decodeAck(message);
-        if (errno !== 0) error ??= NetlinkError.refused((requests[index] as Request).what, errno, text);
+        error ??= refusal(requests[index] as Request, errno, text);
       }
     }
     if (error !== undefined) throw error;

@@ -14,6 +14,7 @@ import {
   NLMSG_DONE,
   NLMSG_ERROR,
   type Request,
+  refusal,
 } from "./message.ts";
 
 export const NETLINK_ROUTE = 0;
@@ -160,8 +161,7 @@ export class Netlink {
           return;
         }
         const { errno, text } = decodeAck(message);
-        const error = errno === 0 ? undefined : NetlinkError.refused(request.what, errno, text);
-        settle({ request, answers, error });
+        settle({ request, answers, error: refusal(request, errno, text) });
       };
     });
   }

@@ -192,6 +192,22 @@ describe.runIf(canUseKernel()).each(Object.entries(FAMILIES))("a node with %s su
   });
 });
 
+describe.runIf(canUseKernel())("a node with v4 subnets only", () => {
+  test.each([68, 1000, 1279, 1280, 65_535])("gives a pod an MTU of %d", async (mtu) => {
+    const cleanup = new Cleanup();
+    onTestFinished(() => cleanup.run());
+    const node = await createNode("small", cleanup, { podCidrs: [V4] });
+    await node.start();
+    const pod = await createPod("pod", cleanup);
+    const { interfaces } = resultOf(await node.add(pod, { mtu }));
+    const host = await linkOf(node.netns, interfaces[0]?.name ?? "");
+    expect([(await linkOf(pod.netns, "eth0")).mtu, host.mtu]).toEqual([mtu, mtu]);
+    expect(host.addr_info).toEqual([]);
+    expect(await node.del(pod)).toEqual(SILENCE);
+    expect(await node.traces()).toEqual(NO_TRACES);
+  });
+});
+
 describe.runIf(canUseKernel())("the plugin", () => {
   const cleanup = new Cleanup();
   let node: FlatnetNode;
