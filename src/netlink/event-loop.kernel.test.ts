@@ -137,6 +137,18 @@ describe.runIf(canUseKernel())("netlink in a namespace", () => {
     expect([...(await shown("-4")), ...(await shown("-6"))]).toEqual([]);
   });
 
+  test("dumps that are asked for at once are all answered", async () => {
+    // More than the kernel answers in one go, so that one runs when the next is asked for.
+    await submit(...Array.from({ length: 1000 }, (_, i) => route(`10.${i >> 8}.${i & 255}.0/24`, undefined)));
+    const requests = [dumpRoutes(4, PROTOCOL), dumpLinks(), dumpRoutes(4, PROTOCOL)];
+    const { result, error } = await callNetlink(netns, { protocol: NETLINK_ROUTE, call: "dumps", requests });
+    expect(error).toBeUndefined();
+    const [first, links, again] = result ?? [];
+    expect(first?.map(decodeRoute).filter((it) => it?.protocol === PROTOCOL)).toHaveLength(1000);
+    expect(links).toHaveLength(3);
+    expect(again).toHaveLength(first?.length ?? 0);
+  });
+
   test("links are listed as iproute2 lists them", async () => {
     const dump = await callNetlink(netns, { protocol: NETLINK_ROUTE, call: "dump", request: dumpLinks() });
     const links = (dump.result ?? []).map(decodeLink);

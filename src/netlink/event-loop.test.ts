@@ -187,6 +187,29 @@ test("a dump that is refused, at once or at its end, is an error", async () => {
   }
 });
 
+test("dumps that are asked for at once come one after the other, and one that fails holds up none", async () => {
+  const netlink = Netlink.open(0);
+  let running = 0;
+  kernel = (batch) =>
+    batch.map((m) => {
+      // As the kernel does: one dump a socket.
+      if (running > 0) return acknowledge(m, 16);
+      running++;
+      setTimeout(() => {
+        running--;
+        socket.emit("message", Buffer.from(m.body[0] === 2 ? acknowledge(m, EPERM) : done(m)), { port: KERNEL });
+      }, 1);
+      return message(24, m.seq, m.body);
+    });
+  const dumps = [1, 2, 3].map((n) => netlink.dump(request(`list ${n}`, new Uint8Array([n]))));
+  const outcomes = await Promise.allSettled(dumps);
+  expect(outcomes).toMatchObject([
+    { status: "fulfilled", value: [{ body: new Uint8Array([1]) }] },
+    { status: "rejected", reason: { message: "list 2: EPERM" } },
+    { status: "fulfilled", value: [{ body: new Uint8Array([3]) }] },
+  ]);
+});
+
 test("a transaction is framed, and only what is in the frame is acknowledged", async () => {
   kernel = (batch) => batch.filter(({ flags }) => (flags & NLM_F_ACK) !== 0).map((m) => acknowledge(m));
   await Netlink.open(12).transaction(request("begin"), [request("a"), request("b")], request("end"));

@@ -43,6 +43,8 @@ export class Netlink {
   private readonly socket: RawNetlinkSocket;
   private readonly pending = new Map<number, Pending>();
   private seq = 1;
+  /** The last dump that was asked for. The kernel runs one a socket at a time and refuses another with EBUSY. */
+  private dumping: Promise<unknown> = Promise.resolve();
 
   private constructor(socket: RawNetlinkSocket) {
     this.socket = socket;
@@ -116,10 +118,17 @@ export class Netlink {
   }
 
   /**
-   * A whole table, from a moment in which it didn't change.
+   * A whole table, from a moment in which it didn't change. Dumps that are asked for at once come one after the other.
    * @throws NetlinkError NETLINK_INTERRUPTED when it never stood still.
    */
   async dump(request: Request): Promise<Message[]> {
+    const result = this.dumping.then(() => this.dumpWhole(request));
+    // The next one waits for the end of this one, good or bad; whoever asked for this one hears which.
+    this.dumping = result.catch(() => {});
+    return result;
+  }
+
+  private async dumpWhole(request: Request): Promise<Message[]> {
     for (let attempt = 0; attempt < DUMP_TRIES; attempt++) {
       const messages = await this.dumpOnce(request);
       if (messages !== undefined) return messages;

@@ -19,6 +19,8 @@ async function perform(netlink: Netlink, call: NetlinkCall): Promise<unknown> {
       }));
     case "dump":
       return netlink.dump(call.request);
+    case "dumps":
+      return Promise.all(call.requests.map((request) => netlink.dump(request)));
     case "transaction":
       return netlink.transaction(call.begin, call.requests, call.end);
     case "reconcile":

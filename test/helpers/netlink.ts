@@ -12,6 +12,8 @@ import type { Netns } from "./netns.ts";
 export type NetlinkCall = { readonly protocol: number } & (
   | { readonly call: "submit"; readonly requests: readonly Request[] }
   | { readonly call: "dump"; readonly request: Request }
+  /** Dumps that are asked for at the same moment. */
+  | { readonly call: "dumps"; readonly requests: readonly Request[] }
   | {
       readonly call: "transaction";
       readonly begin: Request;
@@ -33,6 +35,7 @@ export interface CallError {
 export interface CallResults {
   submit: { what: string; answers: Message[]; error?: CallError }[];
   dump: Message[];
+  dumps: Message[][];
   transaction: null;
   reconcile: RouteReport;
   podMtu: number;
