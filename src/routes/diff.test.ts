@@ -68,11 +68,12 @@ test.for<[what: string, route: Route, ours: boolean]>([
     route("fd00:10:244::/64", { kind: "unreachable", oif: 1 }),
     true,
   ],
+  ["a route of ours with several next hops, of which neither gateway nor link is read", route("10.244.1.0/24"), true],
   ["a pod's host route", route("10.244.0.7/32", { oif: 4, scope: 253 }), false],
   ["a pod's IPv6 host route", route("fd00:10:244::7/128", { oif: 4, priority: 1024 }), false],
   ["a route of somebody else's", route("10.244.1.0/24", { via: "172.18.0.2", protocol: 4 }), false],
   ["the kernel's", route("172.18.0.0/16", { protocol: 2, oif: 3, scope: 253 }), false],
-])("%s: a node route of ours? %s", ([, it, ours]) => {
+])("%s is told for what it is", ([, it, ours]) => {
   expect(isNodeRoute(it)).toBe(ours);
 });
 
@@ -93,6 +94,17 @@ test("a route that leads elsewhere is replaced, in either direction", () => {
   ] as const) {
     expect(diffRoutes([desired], [actual])).toEqual({ add: [], replace: [desired], remove: [] });
   }
+});
+
+test("of several routes with one key, as IPv4 has them, the one that leads the right way is left", () => {
+  const [right, wrong, other] = ["172.18.0.2", "172.18.0.9", "172.18.0.8"].map((via) =>
+    route("10.244.1.0/24", { via }),
+  ) as [Route, Route, Route];
+  expect(diffRoutes([right], [wrong, right])).toEqual({ add: [], replace: [], remove: [wrong] });
+  expect(diffRoutes([right], [right, wrong])).toEqual({ add: [], replace: [], remove: [wrong] });
+  // The kernel replaces the first of them.
+  expect(diffRoutes([right], [wrong, other])).toEqual({ add: [], replace: [right], remove: [other] });
+  expect(diffRoutes([], [wrong, other])).toEqual({ add: [], replace: [], remove: [wrong, other] });
 });
 
 test("the same destination with another metric or in another table is another route", () => {

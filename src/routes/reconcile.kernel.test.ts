@@ -113,6 +113,33 @@ describe.runIf(canUseKernel())("a pass over the node routes", () => {
     ]);
   });
 
+  test("a second next hop that somebody gave a route of ours is taken away, wherever it stands", async () => {
+    for (const hops of [
+      [9, 2],
+      [2, 9],
+      [8, 9],
+    ]) {
+      for (const hop of hops) {
+        await netns.ip("route", "append", "10.244.2.0/24", "via", `172.18.0.${hop}`, "proto", "70");
+        await netns.ip("-6", "route", "append", "fd00:10:244:2::/64", "via", `fd00:18::${hop}`, "proto", "70");
+      }
+      const both = ["nexthop", "via", "172.18.0.8", "nexthop", "via", "172.18.0.9"];
+      await netns.ip("route", "replace", "10.244.3.0/24", "proto", "70", ...both);
+      await pass(peer(2), peer(3));
+      expect(await pass(peer(2), peer(3))).toEqual(NOTHING);
+      expect((await shown()).sort()).toEqual([
+        "10.244.2.0/24 via 172.18.0.2",
+        "10.244.3.0/24 via 172.18.0.3",
+        "fd00:10:244:2::/64 via fd00:18::2",
+        "fd00:10:244:3::/64 via fd00:18::3",
+        "unreachable 10.244.0.0/24",
+        "unreachable fd00:10:244::/64",
+      ]);
+      await pass();
+      expect(await shown()).toHaveLength(2);
+    }
+  });
+
   test("a peer that can't be reached stops no other, and is tried again", async () => {
     const lost: Node = { ...peer(2), addresses: ["203.0.113.1", "2001:db8::1"].map(parseAddress) };
     const report = await pass(lost, peer(3));
