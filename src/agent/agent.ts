@@ -9,6 +9,7 @@ import { readBootId } from "../ipam/boot-id.ts";
 import { replayJournal } from "../ipam/journal.ts";
 import { type IpamServer, serveIpam } from "../ipam/server.ts";
 import { IpamService } from "../ipam/service.ts";
+import { refuseWhenTaken } from "../ipam/socket-claim.ts";
 import { Store } from "../ipam/store.ts";
 import { formatPrefix } from "../net/prefix.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from "../netlink/event-loop.ts";
@@ -60,6 +61,8 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
 
   await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
   await mkdir(dirname(config.socket), { recursive: true, mode: 0o700 });
+  // It is bound last, but a daemon that can't have it should not have changed the other one's routes by then.
+  await refuseWhenTaken(config.socket);
   const service = await openIpam(config, closers);
   const journal = await keepJournal(join(config.stateDir, "journal"), service, log, closers);
 
