@@ -185,7 +185,9 @@ describe.runIf(canUseKernel())("a daemon with peers", () => {
 
   test("refuses a second daemon on its socket, which changes nothing", async () => {
     const before = await allRoutes(node.netns);
-    const other = ["--state-dir", join(node.directory, "other-state"), "--pod-cidr", "10.99.0.0/24"];
+    const peers = join(node.directory, "no-peers.yaml");
+    writeFileSync(peers, "nodes: []\n");
+    const other = ["--state-dir", join(node.directory, "other-state"), "--peers", peers];
     const { status, stdout } = await runDaemon(node, node.flags(...other));
     expect(status).toBe(1);
     expect(await allRoutes(node.netns)).toEqual(before);
