@@ -2,6 +2,7 @@
 //
 // The plugin's configuration: what a runtime derives from the conflist and gives on stdin (CNI spec, section 3). Parsed
 // once, by hand: a schema library would cost more than the whole rest of the parsing. Pure.
+import { IDENTIFIER_MAX } from "../net/names.ts";
 import { isIdentifier } from "./args.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 import { assertSupported, type CniVersion } from "./version.ts";
@@ -39,7 +40,7 @@ export function parsePluginConf(text: string): PluginConf {
   const conf = parseObject(text);
   const cniVersion = assertSupported(stringField(conf, "cniVersion", "0.2.0"));
   const name = stringField(conf, "name", "");
-  if (!isIdentifier(name) || name.length > 256) {
+  if (!isIdentifier(name) || name.length > IDENTIFIER_MAX) {
     throw invalid("name", conf["name"], 'a network name of letters, digits, "_", "." and "-"');
   }
   const timeoutMs = integerField(conf, "timeoutMs", DEFAULT_TIMEOUT_MS, 1, 600_000);

@@ -559,6 +559,21 @@ describe.runIf(canUseKernel())("the plugin", () => {
       expect(failure).toMatchObject({ code: 4, details: "CNI_CONTAINERID is missing" });
       expect(existsSync(marker)).toBe(false);
     });
+
+    test("what Bun would take from the environment runs no foreign code", async () => {
+      const directory = join(node.directory, "environment");
+      mkdirSync(directory);
+      const marker = join(directory, "foreign-code-ran");
+      const script = join(directory, "evil.js");
+      writeFileSync(script, `require("fs").writeFileSync(${JSON.stringify(marker)}, "");`);
+      for (const env of [{ BUN_OPTIONS: `--preload ${script}` }, { BUN_BE_BUN: "1" }]) {
+        const command = [...pluginCommand(node.netns), "run", script];
+        const input = '{"cniVersion":"1.0.0"}';
+        const { status, stdout } = await runToEnd(command, { env: { ...env, CNI_COMMAND: "VERSION" }, input });
+        expect({ status, stdout }).toMatchObject({ status: 0, stdout: expect.stringContaining("supportedVersions") });
+        expect(existsSync(marker)).toBe(false);
+      }
+    });
   });
 });
 
