@@ -35,6 +35,11 @@ export const TEST_NEEDS: readonly Need[] = [
     proof: ["/usr/lib/cni/ptp", "/opt/cni/bin/ptp"],
     why: "the reference plugins to compare and to work together with",
   },
+  {
+    package: "strace",
+    proof: ["/usr/bin/strace"],
+    why: "stops the plugin at each of its system calls, to be killed there",
+  },
 ];
 
 const POLICY = "/usr/sbin/policy-rc.d";

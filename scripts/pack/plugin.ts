@@ -2,9 +2,9 @@
 //
 // dist/flatnet: the plugin as one executable, compiled by Bun with its bytecode inside.
 
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { relative, resolve } from "node:path";
-import { mustRun, ROOT } from "../repo.ts";
+import { mustRun, ROOT, StepError } from "../repo.ts";
 import { guardPlugin } from "./guard.ts";
 import type { Runtimes } from "./runtimes.ts";
 
@@ -33,6 +33,31 @@ interface Metafile {
 }
 
 /**
+ * What the runtime looks for in its environment before any line of ours runs. BUN_BE_BUN makes the executable a plain Bun
+ * that runs any script, and BUN_OPTIONS can preload one. There is no flag against them. (Who may set LD_PRELOAD needs
+ * neither; this is against a variable that was meant for another Bun.)
+ */
+const VARIABLES = ["BUN_BE_BUN", "BUN_OPTIONS"];
+
+/**
+ * Renames them inside the executable to something that no shell, runtime or service manager passes on by accident: their
+ * first byte becomes 0x01. A Bun that spells them otherwise fails the build.
+ */
+async function forgetVariables(executable: string): Promise<void> {
+  const bytes = await readFile(executable);
+  for (const name of VARIABLES) {
+    let found = 0;
+    // Bun keeps names without a zero behind them, so a longer name that begins the same would be hit too: there is none.
+    for (let at = bytes.indexOf(name); at >= 0; at = bytes.indexOf(name, at + 1)) {
+      bytes[at] = 1;
+      found++;
+    }
+    if (found === 0) throw new StepError(`${name} is not in Bun's executable any more: does it go by another name?`);
+  }
+  await writeFile(executable, bytes);
+}
+
+/**
  * Writes the executable and returns the files it was made from, by their path from the root. `host` compiles, `target`
  * is what the executable is made of. strip(1) must never see the result: it cuts off what Bun appended.
  */
@@ -42,6 +67,7 @@ export async function compilePlugin(host: Runtimes, target: Runtimes, scratch: s
   // Without this Bun would fetch the other machine's executable from the network.
   if (target.bun !== host.bun) args.push(`--compile-executable-path=${target.bun}`);
   await mustRun(host.bun, args);
+  await forgetVariables(out);
   const meta: Metafile = JSON.parse(await readFile(metafile, "utf8"));
   const inputs = Object.keys(meta.inputs).map((path) => relative(ROOT, resolve(ROOT, path)));
   guardPlugin(

@@ -11,12 +11,14 @@ import { replayJournal } from "../ipam/journal.ts";
 import type { AllocationRecord } from "../ipam/records.ts";
 import { type IpamServer, serveIpam } from "../ipam/server.ts";
 import { IpamService } from "../ipam/service.ts";
+import { refuseWhenTaken } from "../ipam/socket-claim.ts";
 import { Store } from "../ipam/store.ts";
 import { formatPrefix } from "../net/prefix.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from "../netlink/event-loop.ts";
 import { PeersError } from "../routes/errors.ts";
 import { type Node, PEERS_MAX_BYTES, parsePeers } from "../routes/peers.ts";
 import type { Config } from "./config.ts";
+import { sweepJournal } from "./journal-sweep.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
 import { passIntervalMs, Retirer, surroundingsOf } from "./retire.ts";
@@ -61,6 +63,8 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
 
   await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
   await mkdir(dirname(config.socket), { recursive: true, mode: 0o700 });
+  // It is bound last, but a daemon that can't have it should not have changed the other one's routes by then.
+  await refuseWhenTaken(config.socket);
   const bootId = await readBootId();
   const service = await openIpam(config, bootId, log, closers);
   const journal = await keepJournal(join(config.stateDir, "journal"), service, log, closers);
@@ -155,6 +159,7 @@ async function openHostPorts(
 /** Works off the plugin's notes now, and whenever a new one appears. */
 async function keepJournal(dir: string, service: IpamService, log: Log, closers: Closer[]): Promise<Loop> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
+  await sweepJournal(dir, Date.now(), log);
   const told = new Set<string>();
   const replay = async () => {
     await replayJournal(dir, (attachment, at) => service.release(attachment, at), log, told);

@@ -74,9 +74,10 @@ const Schema = v.strictObject({
   retireAfterSeconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(86_400)), 60),
 });
 
-/** The flag of each key, and how its text becomes the key's value. */
-const FLAGS: Readonly<Record<string, { key: string; read: (text: string) => unknown }>> = {
+/** The flag of each key, and how its text becomes the key's value. A flag that may come again makes a list. */
+const FLAGS: Readonly<Record<string, { key: string; again?: true; read: (text: string) => unknown }>> = {
   "node-name": { key: "nodeName", read: (text) => text },
+  "pod-cidr": { key: "podCIDRs", again: true, read: (text) => text },
   "state-dir": { key: "stateDir", read: (text) => text },
   socket: { key: "socket", read: (text) => text },
   peers: { key: "peers", read: (text) => text },
@@ -102,31 +103,35 @@ export function parseConfig(args: readonly string[], readFile: (path: string) =>
   if (flags["help"] === true) return "help";
   const file = typeof flags["config"] === "string" ? readConfigFile(flags["config"], readFile) : {};
   const given: Record<string, unknown> = { ...file };
+  /** Keys as the person who set them knows them: by the flag, unless the file has the value that counts. */
+  const names = new Map(Object.keys(file).map((key) => [key, key]));
   for (const [flag, { key, read }] of Object.entries(FLAGS)) {
     const text = flags[flag];
-    if (typeof text === "string") given[key] = read(text);
+    if (text !== undefined) given[key] = Array.isArray(text) ? text.map(read) : read(String(text));
+    if (text !== undefined || !names.has(key)) names.set(key, `--${flag}`);
   }
-  if (flags["pod-cidr"] !== undefined) given["podCIDRs"] = flags["pod-cidr"];
+  const nameOf = (key: string) => names.get(key) ?? key;
   const result = v.safeParse(Schema, given);
-  if (!result.success) throw invalid(result.issues.map(describe));
+  if (!result.success) throw invalid(result.issues.map((issue) => describe(issue, nameOf)));
   const { podCIDRs, peers, ...rest } = result.output;
-  if (rest.mtu !== 0 && rest.mtu < 68) throw invalid([`mtu is ${rest.mtu}: IPv4 needs at least 68`]);
-  const prefixes = parseSubnets(podCIDRs);
-  if (rest.mtu !== 0 && rest.mtu < 1280 && prefixes.some(({ family }) => family === 6)) {
-    throw invalid([`mtu is ${rest.mtu}: IPv6 needs at least 1280`]);
+  const prefixes = parseSubnets(podCIDRs, nameOf("podCIDRs"));
+  const [family, least] = prefixes.some((prefix) => prefix.family === 6) ? [6, 1280] : [4, 68];
+  if (rest.mtu !== 0 && rest.mtu < least) {
+    throw invalid([`${nameOf("mtu")} is ${rest.mtu}: IPv${family} needs at least ${least}`]);
   }
   return { ...rest, podCIDRs: prefixes, peers };
 }
 
 function parseFlags(args: readonly string[]): Record<string, unknown> {
-  const options = Object.fromEntries(Object.keys(FLAGS).map((flag) => [flag, { type: "string" as const }]));
+  const options = Object.fromEntries(
+    Object.entries(FLAGS).map(([flag, { again = false }]) => [flag, { type: "string" as const, multiple: again }]),
+  );
   try {
     const { values } = parseArgs({
       args: [...args],
       options: {
         ...options,
         config: { type: "string" },
-        "pod-cidr": { type: "string", multiple: true },
         help: { type: "boolean", short: "h" },
       },
       strict: true,
@@ -134,7 +139,7 @@ function parseFlags(args: readonly string[]): Record<string, unknown> {
     });
     return values;
   } catch (cause) {
-    throw new ConfigError("CONFIG_FLAGS", (cause as Error).message, cause);
+    throw new ConfigError("CONFIG_FLAGS", firstLine((cause as Error).message), cause);
   }
 }
 
@@ -149,7 +154,11 @@ function readConfigFile(file: string, readFile: (path: string) => string): objec
   try {
     document = parse(text);
   } catch (cause) {
-    throw new ConfigError("CONFIG_SYNTAX", `--config ${file} is not YAML: ${(cause as Error).message}`, cause);
+    throw new ConfigError(
+      "CONFIG_SYNTAX",
+      `--config ${file} is not YAML: ${firstLine((cause as Error).message)}`,
+      cause,
+    );
   }
   if (document === null) return {};
   if (typeof document !== "object" || Array.isArray(document)) {
@@ -158,27 +167,36 @@ function readConfigFile(file: string, readFile: (path: string) => string): objec
   return document;
 }
 
-function parseSubnets(texts: readonly string[]): Prefix[] {
+function parseSubnets(texts: readonly string[], name: string): Prefix[] {
   const problems: string[] = [];
   const prefixes: Prefix[] = [];
   for (const text of texts) {
     try {
       const prefix = parsePrefix(text);
       const clash = prefixes.find((other) => overlaps(other, prefix));
-      if (clash !== undefined) problems.push(`podCIDRs: ${text} overlaps ${formatPrefix(clash)}`);
+      if (clash !== undefined) problems.push(`${name} ${text} overlaps ${formatPrefix(clash)}`);
       prefixes.push(prefix);
     } catch (error) {
-      problems.push(`podCIDRs: ${(error as Error).message}`);
+      problems.push(`${name}: ${(error as Error).message}`);
     }
   }
   if (problems.length > 0) throw invalid(problems);
   return prefixes;
 }
 
-function describe(issue: v.BaseIssue<unknown>): string {
-  const key = v.getDotPath(issue) ?? "the configuration";
+function describe(issue: v.BaseIssue<unknown>, nameOf: (key: string) => string): string {
+  const [key = "the configuration", ...rest] = v.getDotPath(issue)?.split(".") ?? [];
   // Valibot says "Invalid type: Expected string but received undefined" of a key that isn't there.
-  return issue.input === undefined ? `${key} is missing` : `${key} is ${JSON.stringify(issue.input)}: ${issue.message}`;
+  if (issue.input === undefined) return `${nameOf(key)} is missing`;
+  if (issue.expected === "never") return `${[key, ...rest].join(".")} is no key of the configuration`;
+  // What is wrong with one of a flag's values needs no index: the value is there to see.
+  const name = nameOf(key).startsWith("--") ? nameOf(key) : [key, ...rest].join(".");
+  return `${name} is ${JSON.stringify(issue.input)}: ${issue.message}`;
+}
+
+/** Libraries go on with advice and excerpts. */
+function firstLine(text: string): string {
+  return (text.split("\n")[0] as string).replace(/[.:]$/, "");
 }
 
 function invalid(problems: readonly string[]): ConfigError {

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+/** Requests that keep coming put a pass off for this many settling times and no longer. */
+const MOST_SETTLES = 10;
+
 /**
  * Runs one pass at a time: soon after it is asked, again at intervals, and sooner again after a failure. Any number of
  * requests that come while a pass runs are one more pass.
@@ -9,7 +12,8 @@ export class Loop {
   readonly #options: LoopOptions;
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
-  #again = false;
+  /** When the first request came that no pass has begun after, by performance.now(). */
+  #askedAt: number | undefined;
   #stopped = false;
 
   constructor(pass: () => Promise<void>, options: LoopOptions) {
@@ -19,8 +23,10 @@ export class Loop {
 
   /** Asks for a pass. Events only say "look again", so nothing is passed on. */
   request(): void {
-    this.#again = true;
-    this.#schedule(this.#options.settleMs);
+    const now = performance.now();
+    this.#askedAt ??= now;
+    const { settleMs } = this.#options;
+    this.#schedule(Math.max(0, Math.min(settleMs, this.#askedAt + MOST_SETTLES * settleMs - now)));
   }
 
   /** Ends the loop once the pass that runs, if any, is over. */
@@ -39,7 +45,7 @@ export class Loop {
   }
 
   async #run(): Promise<void> {
-    this.#again = false;
+    this.#askedAt = undefined;
     let nextMs = this.#options.intervalMs;
     try {
       await this.#pass();
@@ -48,7 +54,7 @@ export class Loop {
       this.#options.onError(error);
     }
     this.#running = undefined;
-    this.#schedule(this.#again ? this.#options.settleMs : nextMs);
+    this.#schedule(this.#askedAt !== undefined ? this.#options.settleMs : nextMs);
   }
 }
 

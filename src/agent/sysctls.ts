@@ -32,18 +32,28 @@ export async function enableForwarding(families: ReadonlySet<Family>, root = ROO
     await write(root, sysctl, value);
     changed.push(`${sysctl}=${value}`);
   };
+  const keepListening = async (link: string) => {
+    const sysctl = `ipv6/conf/${link}/accept_ra`;
+    if ((await read(root, sysctl)) === "1") await set(sysctl, "2");
+  };
   if (families.has(4)) await set("ipv4/ip_forward", "1");
   if (families.has(6)) {
     const forwarding = "ipv6/conf/all/forwarding";
     if ((await read(root, forwarding)) !== "1") {
-      for (const link of await links(root)) {
-        const sysctl = `ipv6/conf/${link}/accept_ra`;
-        if ((await read(root, sysctl)) === "1") await set(sysctl, "2");
-      }
+      for (const link of await links(root)) await unlessGone(keepListening(link));
     }
     await set(forwarding, "1");
   }
   return changed;
+}
+
+/** Links come and go while they are looked at, pods' above all. */
+async function unlessGone(work: Promise<void>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (((error as SysctlError).cause as NodeJS.ErrnoException | undefined)?.code !== "ENOENT") throw error;
+  }
 }
 
 async function links(root: string): Promise<string[]> {

@@ -16,7 +16,7 @@ async function main(): Promise<number> {
 function ctlWorld(): CtlWorld {
   const here = dirname(process.execPath);
   const interrupt = new AbortController();
-  for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => interrupt.abort(name));
+  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, () => interrupt.abort(name));
   return {
     stdin: process.stdin,
     stdout: process.stdout,

@@ -2,7 +2,7 @@
 //
 // The environment of a CNI call (CNI spec, section 2, "Parameters"), parsed once. Pure. Written without regular
 // expressions, whose first use costs a start more than these loops do.
-import type { Attachment } from "../net/names.ts";
+import { type Attachment, IDENTIFIER_MAX } from "../net/names.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -27,8 +27,6 @@ export interface CmdArgs {
 }
 
 const NAME_MAX = 15;
-/** Longest container ID that is taken; runtimes use 64 characters. */
-const CONTAINER_ID_MAX = 256;
 
 /**
  * @param needsNetns ADD needs CNI_NETNS, DEL does not: after a reboot there is none.
@@ -40,9 +38,9 @@ export function parseCmdArgs(env: Environment, needsNetns: boolean): CmdArgs {
   const netns = env["CNI_NETNS"] ?? "";
   const problems: string[] = [];
   if (containerId === "") problems.push("CNI_CONTAINERID is missing");
-  else if (!isIdentifier(containerId) || containerId.length > CONTAINER_ID_MAX) {
+  else if (!isIdentifier(containerId) || containerId.length > IDENTIFIER_MAX) {
     problems.push(
-      `CNI_CONTAINERID=${quote(containerId)} is not letters, digits, "_", "." and "-", up to ${CONTAINER_ID_MAX}`,
+      `CNI_CONTAINERID=${quote(containerId)} is not letters, digits, "_", "." and "-", up to ${IDENTIFIER_MAX}`,
     );
   }
   if (ifname === "") problems.push("CNI_IFNAME is missing");

@@ -89,7 +89,7 @@ test.for<[field: string, value: unknown, details: string]>([
   ["name", "", 'name is "", not a network name'],
   ["name", "a/b", 'name is "a/b", not a network name'],
   ["name", "-a", 'name is "-a", not a network name'],
-  ["name", "a".repeat(257), "not a network name"],
+  ["name", "a".repeat(254), "not a network name"],
   ["socket", 7, "socket is 7, not a string"],
   ["socket", ["/a"], 'socket is ["/a"], not a string'],
   ["socket", "run/x.sock", 'socket is "run/x.sock", not an absolute path'],

@@ -3,6 +3,7 @@
 // The plugin's configuration: what a runtime derives from the conflist and gives on stdin (CNI spec, section 3). Parsed
 // once. Pure.
 import { formatAddress } from "../net/address.ts";
+import { IDENTIFIER_MAX } from "../net/names.ts";
 import { isIdentifier } from "./args.ts";
 import { type Bandwidth, parseBandwidth } from "./bandwidth.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
@@ -189,7 +190,7 @@ function readDaemonConf(conf: Fields, mode: Mode): DaemonConf {
   const own = mode === "flatnet" ? conf : asObject("ipam", conf["ipam"]);
   const cniVersion = assertSupported(asString("cniVersion", conf["cniVersion"], VERSION_WHEN_ABSENT));
   const name = asString("name", conf["name"], "");
-  if (!isIdentifier(name) || name.length > 256) {
+  if (!isIdentifier(name) || name.length > IDENTIFIER_MAX) {
     throw invalid("name", conf["name"], 'a network name of letters, digits, "_", "." and "-"');
   }
   const timeoutMs = asInteger("timeoutMs", own["timeoutMs"], DEFAULT_TIMEOUT_MS, 1, 600_000);

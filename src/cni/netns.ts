@@ -2,7 +2,6 @@
 //
 // The pod's network namespace, as the runtime names it. A namespace is a property of a socket: what has to happen inside
 // happens in one short visit that leaves a netlink socket behind.
-import { BlockingNetlink } from "../netlink/blocking.ts";
 import { type Fd, O_RDONLY, O_WRONLY, type Sys, SysError } from "../sys/sys.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 
@@ -76,11 +75,6 @@ export function inNetns<T>(sys: Sys, fd: Fd, path: string, visit: () => T): T {
   } finally {
     sys.close(own);
   }
-}
-
-/** A netlink socket that stays in the namespace. */
-export function netlinkIn(sys: Sys, fd: Fd, path: string): BlockingNetlink {
-  return inNetns(sys, fd, path, () => BlockingNetlink.open(sys));
 }
 
 /** Writes a sysctl of the calling thread's namespace: `ipv6/conf/eth0/accept_dad`. */

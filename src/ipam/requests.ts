@@ -4,14 +4,14 @@
 // because everything here ends up in a record.
 import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
 import { familyOf, formatAddress, parseAddress } from "../net/address.ts";
-import type { Attachment } from "../net/names.ts";
+import { type Attachment, IDENTIFIER_MAX } from "../net/names.ts";
 import type { AllocationRequest } from "./allocator.ts";
 import { IpamError, quote } from "./errors.ts";
 import { describePort, portsMeet } from "./port-index.ts";
 import { isPort, PORT_PROTOCOLS, type PodName, type PortMapping } from "./records.ts";
 
-/** Longest network name, container ID, and part of a pod's name, in characters (a Kubernetes name has 253 at most). */
-const NAME_LIMIT = 253;
+/** Longest part of a pod's name, in characters (a Kubernetes name has 253 at most). */
+const POD_NAME_LIMIT = 253;
 
 /** PATH_MAX - 1 (linux/limits.h). */
 const PATH_LIMIT = 4095;
@@ -56,7 +56,7 @@ export function parseAttachment(message: Attachment | undefined): Attachment {
 
 function parseName(field: string, value: string): string {
   if (value === "") throw new IpamError("IPAM_INVALID", `${field} is empty`);
-  if (value.length > NAME_LIMIT) throw tooLong(field, value, NAME_LIMIT);
+  if (value.length > IDENTIFIER_MAX) throw tooLong(field, value, IDENTIFIER_MAX);
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(value)) {
     throw invalid(field, value, "letters, digits, '_', '.' and '-', a letter or digit first");
   }
@@ -83,7 +83,7 @@ function parsePod(message: wire.Pod | undefined): PodName | undefined {
   if (message === undefined) return undefined;
   const { namespace, name, uid } = message;
   for (const [field, value] of Object.entries({ namespace, name, uid })) {
-    if (value.length > NAME_LIMIT) throw tooLong(`pod.${field}`, value, NAME_LIMIT);
+    if (value.length > POD_NAME_LIMIT) throw tooLong(`pod.${field}`, value, POD_NAME_LIMIT);
     // These are shown to people and put into logs and link aliases.
     if (/[\s\p{Cc}]/u.test(value)) throw invalid(`pod.${field}`, value, "text without spaces and control characters");
   }

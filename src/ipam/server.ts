@@ -3,6 +3,7 @@
 // The gRPC edge: parse, call the service, encode. No decision is made here.
 import {
   type handleUnaryCall,
+  type Metadata,
   Server,
   ServerCredentials,
   type ServerUnaryCall,
@@ -63,19 +64,20 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
   /** One method: the handler may throw, and whatever it throws becomes a status. */
   const unary = <Request, Response>(
     method: string,
-    handle: (request: Request) => Promise<Response>,
+    handle: (request: Request, trace: Trace) => Promise<Response>,
   ): handleUnaryCall<Request, Response> => {
     return (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>) => {
+      const trace = traceOf(call.metadata);
       const answer = stopping
         ? Promise.reject(new IpamError("IPAM_CLOSED", "the daemon is stopping"))
-        : handle(call.request);
+        : handle(call.request, trace);
       answer.then(
         (response) => callback(null, response),
         (err: unknown) => {
           const rpc = toStatus(err);
-          if (rpc.code === status.INTERNAL) log.error({ err, method }, "a request failed");
+          if (rpc.code === status.INTERNAL) log.error({ err, method, ...trace }, "a request failed");
           else if (rpc.code === status.RESOURCE_EXHAUSTED)
-            log.warn({ method, reason: rpc.details }, "no address is left");
+            log.warn({ method, reason: rpc.details, ...trace }, "no address is left");
           callback(rpc);
         },
       );
@@ -83,17 +85,26 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
   };
 
   server.addService(toServiceDefinition(), {
-    allocate: unary("Allocate", async (message: wire.AllocateRequest): Promise<wire.AllocateResponse> => {
+    allocate: unary("Allocate", async (message: wire.AllocateRequest, trace): Promise<wire.AllocateResponse> => {
       const request = parseAllocateRequest(message);
       const { addresses, subnets, gateways, existed, restCutShort } = await service.allocate(request);
       if (restCutShort) {
         const fields = { ...request.attachment, addresses, gateways, requested: request.requestedAddresses };
-        log.warn(fields, "an address is used again before its rest was over: no other is left, or it was requested");
+        log.warn(
+          { ...fields, ...trace },
+          "an address is used again before its rest was over: no other is left, or it was requested",
+        );
       }
+      const { namespace = "", name = "" } = request.pod ?? {};
+      const pod = request.pod === undefined ? {} : { pod: `${namespace}/${name}` };
+      log.info({ ...request.attachment, ...pod, addresses, existed, ...trace }, "addresses given");
       return { addresses: [...addresses], mtu: mtu(), existed, subnets: [...subnets], gateways: [...gateways] };
     }),
-    release: unary("Release", async (message: wire.ReleaseRequest): Promise<wire.ReleaseResponse> => {
-      const { addresses } = await service.release(parseReleaseRequest(message));
+    release: unary("Release", async (message: wire.ReleaseRequest, trace): Promise<wire.ReleaseResponse> => {
+      const attachment = parseReleaseRequest(message);
+      const { addresses } = await service.release(attachment);
+      // A repeated DEL is no event.
+      if (addresses.length > 0) log.info({ ...attachment, addresses, ...trace }, "addresses taken back");
       return { addresses: [...addresses] };
     }),
     getAllocation: unary("GetAllocation", async (message: wire.GetAllocationRequest) => {
@@ -142,6 +153,18 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
     });
   };
   return { close: () => (closing ??= close()) };
+}
+
+/** What ties a log line to the runtime's call. */
+interface Trace {
+  readonly traceparent?: string;
+}
+
+/** `traceparent` of the call's metadata (W3C Trace Context), if it is one: anybody may write anything there. */
+function traceOf(metadata: Metadata): Trace {
+  const [value] = metadata.get("traceparent");
+  const good = typeof value === "string" && /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(value);
+  return good ? { traceparent: value } : {};
 }
 
 function toAllocation(record: AllocationRecord): wire.Allocation {

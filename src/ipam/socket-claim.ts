@@ -58,7 +58,11 @@ export async function claimSocket(path: string, bind: (path: string) => Promise<
   };
 }
 
-async function refuseWhenTaken(path: string): Promise<void> {
+/**
+ * Whether somebody answers on the path already, or it is something else than a socket.
+ * @throws IpamError IPAM_SOCKET
+ */
+export async function refuseWhenTaken(path: string): Promise<void> {
   const stats = await lstatIfThere(path);
   if (stats === undefined) return;
   if (!stats.isSocket()) throw new IpamError("IPAM_SOCKET", `${path} exists and is not a socket`);

@@ -13,6 +13,9 @@ export interface Attachment {
   readonly ifname: string;
 }
 
+/** Longest network name and container ID, in characters, of plugin and daemon alike; runtimes use 64. */
+export const IDENTIFIER_MAX = 253;
+
 /** rtnetlink protocol number of every route flatnet makes (rtm_protocol; `70 flatnet` in iproute2's rt_protos.d). */
 export const ROUTE_PROTOCOL = 70;
 

@@ -147,3 +147,9 @@ test("no socket stays open when an option is refused, and close closes", () => {
   expect(() => BlockingNetlink.open(sys)).toThrow("ENOPROTOOPT");
   expect([...state.open]).toEqual([]);
 });
+
+test("a refusal that a request tolerates is none", () => {
+  const { netlink } = open((batch) => batch.map((m) => acknowledge(m, EEXIST)));
+  expect(netlink.request([{ ...request("a"), tolerates: "EEXIST" }])).toEqual([]);
+  expect(() => netlink.request([{ ...request("a"), tolerates: "ENOENT" }])).toThrow("a: EEXIST");
+});

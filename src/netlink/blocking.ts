@@ -13,6 +13,7 @@ import {
   NLMSG_DONE,
   NLMSG_ERROR,
   type Request,
+  refusal,
 } from "./message.ts";
 
 const NETLINK_ROUTE = 0;
@@ -84,7 +85,7 @@ export class BlockingNetlink {
         }
         waiting--;
         const { errno, text } = decodeAck(message);
-        if (errno !== 0) errors[index] = NetlinkError.refused((requests[index] as Request).what, errno, text);
+        errors[index] = refusal(requests[index] as Request, errno, text);
       }
     }
     return { answers, errors };
@@ -146,7 +147,7 @@ export class BlockingNetlink {
       throw new NetlinkError("NETLINK_PROTOCOL", `read the answer to: ${requests[0]?.what}`, 0, cause);
     }
     // Nothing is no answer, and reading on would never end.
-    if (length === 0) throw new NetlinkError("NETLINK_PROTOCOL", `empty answer to netlink request ${first}`);
+    if (length === 0) throw new NetlinkError("NETLINK_PROTOCOL", `an empty answer to: ${requests[0]?.what}`);
     // A copy: the answers outlive the next read.
     return this.#buffer.slice(0, length);
   }

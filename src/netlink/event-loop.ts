@@ -14,6 +14,7 @@ import {
   NLMSG_DONE,
   NLMSG_ERROR,
   type Request,
+  refusal,
 } from "./message.ts";
 
 export const NETLINK_ROUTE = 0;
@@ -42,6 +43,8 @@ export class Netlink {
   private readonly socket: RawNetlinkSocket;
   private readonly pending = new Map<number, Pending>();
   private seq = 1;
+  /** The last dump that was asked for. The kernel runs one a socket at a time and refuses another with EBUSY. */
+  private dumping: Promise<unknown> = Promise.resolve();
 
   private constructor(socket: RawNetlinkSocket) {
     this.socket = socket;
@@ -86,7 +89,8 @@ export class Netlink {
 
   /**
    * One transaction of nf_tables: all of it or nothing (nfnetlink's batch; include/uapi/linux/netfilter/nfnetlink.h).
-   * `begin` and `end` frame it and are not acknowledged by every kernel, so no answer to them is waited for.
+   * `begin` and `end` frame it and are not acknowledged by every kernel, so no answer to them is waited for. One that
+   * refuses it as a whole (no permission, no nf_tables) says so of `begin` alone, and that is the answer to all of it.
    * @throws NetlinkError of the first request that was refused; then nothing has changed.
    */
   async transaction(begin: Request, requests: readonly Request[], end: Request): Promise<void> {
@@ -97,15 +101,34 @@ export class Netlink {
       encodeBatch(requests, first + 1),
       encodeBatch([end], first + 1 + requests.length, 0),
     ]);
-    this.send(bytes, first + 1, requests.length);
-    for (const { error } of await Promise.all(waits)) if (error !== undefined) throw error;
+    this.pending.set(first, {
+      receive: (message) => {
+        if (message.type !== NLMSG_ERROR) return;
+        const { errno, text } = decodeAck(message);
+        if (errno !== 0) this.failRange(first + 1, requests.length, NetlinkError.refused(begin.what, errno, text));
+      },
+      fail: () => {},
+    });
+    try {
+      this.send(bytes, first + 1, requests.length);
+      for (const { error } of await Promise.all(waits)) if (error !== undefined) throw error;
+    } finally {
+      this.pending.delete(first);
+    }
   }
 
   /**
-   * A whole table, from a moment in which it didn't change.
+   * A whole table, from a moment in which it didn't change. Dumps that are asked for at once come one after the other.
    * @throws NetlinkError NETLINK_INTERRUPTED when it never stood still.
    */
   async dump(request: Request): Promise<Message[]> {
+    const result = this.dumping.then(() => this.dumpWhole(request));
+    // The next one waits for the end of this one, good or bad; whoever asked for this one hears which.
+    this.dumping = result.catch(() => {});
+    return result;
+  }
+
+  private async dumpWhole(request: Request): Promise<Message[]> {
     for (let attempt = 0; attempt < DUMP_TRIES; attempt++) {
       const messages = await this.dumpOnce(request);
       if (messages !== undefined) return messages;
@@ -121,12 +144,21 @@ export class Netlink {
     return first;
   }
 
+  /** A send that fails fails the requests from `first` on, so that whoever waits for them hears of it. */
   private send(bytes: Uint8Array, first: number, count: number): void {
-    this.socket.send(bytes, {}, (cause) => {
-      if (cause === undefined || cause === null) return;
-      const error = new NetlinkError("NETLINK_PROTOCOL", "could not send to the kernel", 0, cause);
-      for (let seq = first; seq < first + count; seq++) this.pending.get(seq)?.fail(error);
-    });
+    const failed = (cause: unknown) =>
+      this.failRange(first, count, new NetlinkError("NETLINK_PROTOCOL", "could not send to the kernel", 0, cause));
+    try {
+      this.socket.send(bytes, {}, (cause) => {
+        if (cause !== undefined && cause !== null) failed(cause);
+      });
+    } catch (cause) {
+      failed(cause);
+    }
+  }
+
+  private failRange(first: number, count: number, error: NetlinkError): void {
+    for (let seq = first; seq < first + count; seq++) this.pending.get(seq)?.fail(error);
   }
 
   private acknowledged(request: Request, seq: number): Promise<Reply> {
@@ -134,12 +166,11 @@ export class Netlink {
       const answers: Message[] = [];
       return (message) => {
         if (message.type !== NLMSG_ERROR) {
-          answers.push({ ...message, body: message.body.slice() });
+          answers.push(kept(message));
           return;
         }
         const { errno, text } = decodeAck(message);
-        const error = errno === 0 ? undefined : NetlinkError.refused(request.what, errno, text);
-        settle({ request, answers, error });
+        settle({ request, answers, error: refusal(request, errno, text) });
       };
     });
   }
@@ -157,7 +188,7 @@ export class Netlink {
           else settle(interrupted ? undefined : messages);
           return;
         }
-        messages.push({ ...message, body: message.body.slice() });
+        messages.push(kept(message));
       };
     });
     this.send(encodeBatch([{ ...request, flags: request.flags | NLM_F_DUMP }], seq, 0), seq, 1);
@@ -204,4 +235,9 @@ export class Netlink {
   private failAll(error: NetlinkError): void {
     for (const pending of [...this.pending.values()]) pending.fail(error);
   }
+}
+
+/** A message that outlives the datagram it came in. Not by slice(): a Buffer's is a view. */
+function kept(message: Message): Message {
+  return { ...message, body: new Uint8Array(message.body) };
 }

@@ -93,12 +93,16 @@ export function dumpLinks(): Request {
   return { type: RTM_GETLINK, flags: 0, body: body.done(), what: "list links" };
 }
 
-/** Keeps the kernel from making a link-local address of its own, which would be tentative for a second. */
+/**
+ * Keeps the kernel from making a link-local address of its own, which would be tentative for a second. A link without
+ * IPv6 (none in the kernel, or an MTU below 1280) gets none anyway.
+ */
 export function setAddrGenModeNone(index: number, name: string): Request {
   const body = ifinfo(index).nest(IFLA_AF_SPEC, (spec) => {
     spec.nest(AF_INET6, (inet6) => inet6.attrU8(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE));
   });
-  return { type: RTM_SETLINK, flags: 0, body: body.done(), what: `set addrgenmode none on ${name}` };
+  const what = `set addrgenmode none on ${name}`;
+  return { type: RTM_SETLINK, flags: 0, body: body.done(), what, tolerates: "EAFNOSUPPORT" };
 }
 
 /** `ip link set NAME up`, with an alias where one is given. */

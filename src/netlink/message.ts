@@ -33,6 +33,8 @@ export interface Request {
   readonly flags: number;
   readonly body: Uint8Array;
   readonly what: string;
+  /** An errno that is as good as success, by name: what the request is to bring about is so already. */
+  readonly tolerates?: string;
 }
 
 /** One message from the kernel. `body` is a view into the buffer that was parsed. */
@@ -60,6 +62,13 @@ export class NetlinkError extends Error {
   static refused(what: string, errno: number, text: string): NetlinkError {
     return new NetlinkError("NETLINK_REFUSED", `${what}: ${errnoName(errno)}${text === "" ? "" : ` (${text})`}`, errno);
   }
+}
+
+/** What the kernel's answer to a request says against it; undefined when it was granted, or as good as granted. */
+export function refusal(request: Request, errno: number, text: string): NetlinkError | undefined {
+  if (errno === 0) return undefined;
+  const error = NetlinkError.refused(request.what, errno, text);
+  return error.errnoName === request.tolerates ? undefined : error;
 }
 
 /** Builds the body of a request: fixed header fields, then attributes, each padded to four bytes. */

@@ -13,11 +13,12 @@ export interface RouteDelta {
 }
 
 /**
- * Whether a route is a node route of ours. The host routes to pods carry our number too; they lead to a link and are the
- * plugin's.
+ * Whether a route is a node route of ours. The host routes to pods carry our number too; they lead to a link without a
+ * gateway and are the plugin's. A route that was given several next hops shows neither (RTA_MULTIPATH): it was ours once.
  */
 export function isNodeRoute(route: Route): boolean {
-  return route.protocol === ROUTE_PROTOCOL && (route.gateway !== undefined || route.kind === "unreachable");
+  const toLink = route.kind === "unicast" && route.gateway === undefined && route.oif !== undefined;
+  return route.protocol === ROUTE_PROTOCOL && !toLink;
 }
 
 /** The kernel's own key of a route, less what is the same for all of ours: two routes with one key can't both be. */
@@ -26,19 +27,29 @@ export function routeKey(route: Route): string {
   return `${route.table ?? TABLE_MAIN} ${formatAddress(route.destination)}/${route.length} ${priority}`;
 }
 
-/** @param actual node routes of ours only, as `isNodeRoute` picks them */
+/**
+ * @param actual node routes of ours only, as `isNodeRoute` picks them, in the kernel's order. IPv4 can have several of one
+ *   key when somebody appended to ours; the first of them is the one that counts and that is replaced.
+ */
 export function diffRoutes(desired: readonly Route[], actual: readonly Route[]): RouteDelta {
-  const present = new Map(actual.map((route) => [routeKey(route), route]));
+  const present = Map.groupBy(actual, routeKey);
   const add: Route[] = [];
   const replace: Route[] = [];
+  const remove: Route[] = [];
   for (const route of desired) {
     const key = routeKey(route);
     const existing = present.get(key);
     present.delete(key);
-    if (existing === undefined) add.push(route);
-    else if (!leadsTheSameWay(existing, route)) replace.push(route);
+    if (existing === undefined) {
+      add.push(route);
+      continue;
+    }
+    const right = existing.find((other) => leadsTheSameWay(other, route));
+    if (right === undefined) replace.push(route);
+    remove.push(...existing.filter((other) => other !== (right ?? existing[0])));
   }
-  return { add, replace, remove: [...present.values()] };
+  for (const left of present.values()) remove.push(...left);
+  return { add, replace, remove };
 }
 
 function leadsTheSameWay(a: Route, b: Route): boolean {

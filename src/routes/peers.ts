@@ -34,7 +34,10 @@ export const PEERS_MAX_BYTES = 8 * 1024 * 1024;
 const FileSchema = v.strictObject({
   nodes: v.array(
     v.strictObject({
-      name: v.pipe(v.string(), v.regex(/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/, "is not a node name")),
+      name: v.pipe(
+        v.string(),
+        v.regex(/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/, ({ input }) => `${JSON.stringify(input)} is not a node name`),
+      ),
       addresses: v.array(v.string()),
       podCIDRs: v.array(v.string()),
     }),
@@ -50,12 +53,13 @@ export function parsePeers(text: string, self: Self): Node[] {
   try {
     document = parse(text);
   } catch (cause) {
-    throw new PeersError("PEERS_SYNTAX", `the peers file is not YAML: ${(cause as Error).message}`, cause);
+    // The library goes on with an excerpt.
+    const [problem] = (cause as Error).message.split("\n");
+    throw new PeersError("PEERS_SYNTAX", `the peers file is not YAML: ${problem}`, cause);
   }
   const result = v.safeParse(FileSchema, document);
   if (!result.success) {
-    const problems = result.issues.map((issue) => `${v.getDotPath(issue) ?? "the file"}: ${issue.message}`);
-    throw new PeersError("PEERS_INVALID", problems.join("; "));
+    throw new PeersError("PEERS_INVALID", result.issues.map(describe).join("; "));
   }
   const problems: string[] = [];
   const nodes = result.output.nodes.map((node, i) => {
@@ -69,6 +73,14 @@ export function parsePeers(text: string, self: Self): Node[] {
   problems.push(...findClashes(nodes, self));
   if (problems.length > 0) throw new PeersError("PEERS_INVALID", problems.join("; "));
   return nodes;
+}
+
+function describe(issue: v.BaseIssue<unknown>): string {
+  const at = v.getDotPath(issue) ?? "the file";
+  // Valibot says "Invalid type: Expected string but received undefined" of a key that isn't there.
+  if (issue.input === undefined) return `${at} is missing`;
+  if (issue.expected === "never") return `${at} is no key of a peers file`;
+  return `${at}: ${issue.message}`;
 }
 
 function each<T>(texts: readonly string[], at: string, parseOne: (text: string) => T, problems: string[]): T[] {
@@ -139,19 +151,21 @@ function overlapping(nodes: readonly Node[]): string[] {
       .flatMap(({ name, podCIDRs }) => podCIDRs.map((prefix) => ({ name, prefix })))
       .filter(({ prefix }) => prefix.family === family)
       .sort((a, b) => compare(a.prefix.base, b.prefix.base) || a.prefix.length - b.prefix.length);
-    let widest = subnets[0];
-    for (const subnet of subnets.slice(1)) {
+    // Two blocks are either apart or one in the other: those that are in no other are in order, and cover all.
+    const outermost: typeof subnets = [];
+    for (const subnet of subnets) {
+      const widest = outermost.at(-1);
       if (widest !== undefined && overlaps(widest.prefix, subnet.prefix)) {
         problems.push(
           `${formatPrefix(widest.prefix)} of ${widest.name} overlaps ${formatPrefix(subnet.prefix)} of ${subnet.name}`,
         );
         continue;
       }
-      widest = subnet;
+      outermost.push(subnet);
     }
     for (const { name, addresses } of nodes) {
       for (const address of addresses) {
-        const subnet = holder(subnets, address, family);
+        const subnet = holder(outermost, address, family);
         if (subnet === undefined) continue;
         problems.push(`${formatPrefix(subnet.prefix)} of ${subnet.name} contains the address of node ${name}`);
       }
@@ -160,7 +174,7 @@ function overlapping(nodes: readonly Node[]): string[] {
   return problems;
 }
 
-/** The subnet that contains the address, by binary search over subnets sorted by their first address. */
+/** The subnet that contains the address, by binary search over subnets that are apart and in order. */
 function holder<T extends { prefix: Prefix }>(
   subnets: readonly T[],
   address: Uint8Array,

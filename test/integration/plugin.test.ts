@@ -3,7 +3,7 @@
 // The built plugin against the built daemon in real namespaces. What came of it is read by iproute2 and from files.
 
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
@@ -13,6 +13,7 @@ import { createNode, type FlatnetNode, listRoutes, NO_TRACES } from "../helpers/
 import { canUseKernel, inNetns, type Netns } from "../helpers/netns.ts";
 import {
   addressesOf,
+  built,
   cniEnvironment,
   createPod,
   failureOf,
@@ -188,6 +189,22 @@ describe.runIf(canUseKernel()).each(Object.entries(FAMILIES))("a node with %s su
     expect(await node.traces()).toEqual(NO_TRACES);
     expect((await linksOf(pod.netns)).map(({ ifname }) => ifname)).toEqual(["lo"]);
     for (const family of [4, 6] as const) expect(await listRoutes(pod.netns, family)).toEqual([]);
+  });
+});
+
+describe.runIf(canUseKernel())("a node with v4 subnets only", () => {
+  test.each([68, 1000, 1279, 1280, 65_535])("gives a pod an MTU of %d", async (mtu) => {
+    const cleanup = new Cleanup();
+    onTestFinished(() => cleanup.run());
+    const node = await createNode("small", cleanup, { podCidrs: [V4] });
+    await node.start();
+    const pod = await createPod("pod", cleanup);
+    const { interfaces } = resultOf(await node.add(pod, { mtu }));
+    const host = await linkOf(node.netns, interfaces[0]?.name ?? "");
+    expect([(await linkOf(pod.netns, "eth0")).mtu, host.mtu]).toEqual([mtu, mtu]);
+    expect(host.addr_info).toEqual([]);
+    expect(await node.del(pod)).toEqual(SILENCE);
+    expect(await node.traces()).toEqual(NO_TRACES);
   });
 });
 
@@ -511,6 +528,10 @@ describe.runIf(canUseKernel())("the plugin", () => {
     });
   });
 
+  test("flatnet-ipam is the same file under another name", () => {
+    expect(statSync(built("flatnet-ipam")).ino).toBe(statSync(built("flatnet")).ino);
+  });
+
   describe("files and variables that others planted", () => {
     test(".env and bunfig.toml in the current directory are not read", async () => {
       const directory = join(node.directory, "planted");
@@ -537,6 +558,21 @@ describe.runIf(canUseKernel())("the plugin", () => {
       const failure = failureOf(await runToEnd(command, { env, input: node.conf() }));
       expect(failure).toMatchObject({ code: 4, details: "CNI_CONTAINERID is missing" });
       expect(existsSync(marker)).toBe(false);
+    });
+
+    test("what Bun would take from the environment runs no foreign code", async () => {
+      const directory = join(node.directory, "environment");
+      mkdirSync(directory);
+      const marker = join(directory, "foreign-code-ran");
+      const script = join(directory, "evil.js");
+      writeFileSync(script, `require("fs").writeFileSync(${JSON.stringify(marker)}, "");`);
+      for (const env of [{ BUN_OPTIONS: `--preload ${script}` }, { BUN_BE_BUN: "1" }]) {
+        const command = [...pluginCommand(node.netns), "run", script];
+        const input = '{"cniVersion":"1.0.0"}';
+        const { status, stdout } = await runToEnd(command, { env: { ...env, CNI_COMMAND: "VERSION" }, input });
+        expect({ status, stdout }).toMatchObject({ status: 0, stdout: expect.stringContaining("supportedVersions") });
+        expect(existsSync(marker)).toBe(false);
+      }
     });
   });
 });
@@ -670,6 +706,24 @@ describe.runIf(canUseKernel())("a daemon that answers otherwise", () => {
   });
 
   afterAll(() => cleanup.run());
+
+  test.each<[string, FakeHandlers["release"]]>([
+    ["does not answer in time", () => "silence"],
+    ["fails", () => ({ code: status.INTERNAL, details: "the disk is full" })],
+    ["is stopping", () => ({ code: status.UNAVAILABLE, details: "the daemon is stopping" })],
+  ])("to a DEL: one that %s is left a note, and DEL is success", async (_what, release = () => ({ addresses: [] })) => {
+    const own = new Cleanup();
+    onTestFinished(() => own.run());
+    const [socket, journalDir] = [join(node.directory, `${randomUUID()}.sock`), join(node.directory, randomUUID())];
+    mkdirSync(journalDir);
+    await startFakeDaemon(socket, { allocate: () => "silence", release }, own);
+    const pod = await newPod();
+    const deleted = await node.del(pod, { socket, journalDir, timeoutMs: 200 });
+    expect(deleted).toMatchObject({ status: 0, stdout: "" });
+    const [entry = "", ...more] = readdirSync(journalDir);
+    expect(more).toEqual([]);
+    expect(JSON.parse(readFileSync(join(journalDir, entry), "utf8"))).toMatchObject({ containerId: pod.containerId });
+  });
 
   async function addWith(allocate: FakeHandlers["allocate"], conf: object = {}) {
     const own = new Cleanup();

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+import { expect, test } from "vitest";
+import { formatPrefix } from "../net/prefix.ts";
+import { type Config, ConfigError, parseConfig, USAGE } from "./config.ts";
+
+const GOOD = ["--node-name", "node1", "--pod-cidr", "10.244.1.0/24"];
+const FILE = "/etc/flatnetd.yaml";
+
+/** Reads like a file system that has one file. */
+function disk(text: string | undefined) {
+  return (path: string): string => {
+    if (path !== FILE || text === undefined) throw new Error(`ENOENT: no such file or directory, open '${path}'`);
+    return text;
+  };
+}
+
+function parse(args: readonly string[], file?: string): Config {
+  const config = parseConfig(file === undefined ? args : ["--config", FILE, ...args], disk(file));
+  if (config === "help") throw new Error("it was help");
+  return config;
+}
+
+function refusal(args: readonly string[], file?: string): { code: string; message: string } {
+  try {
+    parse(args, file);
+  } catch (error) {
+    expect(error).toBeInstanceOf(ConfigError);
+    const { code, message } = error as ConfigError;
+    // One line of a log, or of a terminal.
+    expect(message).not.toContain("\n");
+    return { code, message };
+  }
+  throw new Error("it was accepted");
+}
+
+test("a name and a subnet are enough", () => {
+  const { podCIDRs, ...config } = parse(GOOD);
+  expect(config).toEqual({
+    nodeName: "node1",
+    stateDir: "/var/lib/flatnet",
+    socket: "/run/flatnet/flatnetd.sock",
+    peers: undefined,
+    logLevel: "info",
+    mtu: 0,
+    antiSpoof: true,
+    coolDownSeconds: 120,
+  });
+  expect(podCIDRs.map(formatPrefix)).toEqual(["10.244.1.0/24"]);
+});
+
+test.for<[flag: string, text: string, key: keyof Config, value: unknown]>([
+  ["--node-name", "a.b-c", "nodeName", "a.b-c"],
+  ["--state-dir", "/s", "stateDir", "/s"],
+  ["--socket", "/s.sock", "socket", "/s.sock"],
+  ["--peers", "/p.yaml", "peers", "/p.yaml"],
+  ["--log-level", "debug", "logLevel", "debug"],
+  ["--mtu", "1450", "mtu", 1450],
+  ["--anti-spoof", "false", "antiSpoof", false],
+  ["--anti-spoof", "true", "antiSpoof", true],
+  ["--cool-down-seconds", "0", "coolDownSeconds", 0],
+])("%s %s sets %s", ([flag, text, key, value]) => {
+  expect(parse([...GOOD, flag, text])[key]).toBe(value);
+  expect(parse([...GOOD, `${flag}=${text}`])[key]).toBe(value);
+  // The same in a file, where the flag doesn't say anything else.
+  const file = `nodeName: node1\npodCIDRs: [10.244.1.0/24]\n${key === "nodeName" ? "" : `${key}: ${text}`}`;
+  expect(parse(key === "nodeName" ? [flag, text] : [], file)[key]).toBe(value);
+});
+
+test("every key of a file is read", () => {
+  const { podCIDRs, ...config } = parse(
+    [],
+    `nodeName: node2
+podCIDRs: [10.244.2.0/24, "fd00:10:244:2::/64"]
+stateDir: /s
+socket: /s.sock
+peers: /p.yaml
+logLevel: warn
+mtu: 9000
+antiSpoof: false
+coolDownSeconds: 5
+`,
+  );
+  expect(config).toEqual({
+    nodeName: "node2",
+    stateDir: "/s",
+    socket: "/s.sock",
+    peers: "/p.yaml",
+    logLevel: "warn",
+    mtu: 9000,
+    antiSpoof: false,
+    coolDownSeconds: 5,
+  });
+  expect(podCIDRs.map(formatPrefix)).toEqual(["10.244.2.0/24", "fd00:10:244:2::/64"]);
+});
+
+test("flags win over the file, subnets as a whole", () => {
+  const file = "nodeName: node2\npodCIDRs: [10.244.2.0/24, fd00::/64]\nmtu: 9000\nlogLevel: warn";
+  const config = parse([...GOOD, "--mtu", "0"], file);
+  expect(config).toMatchObject({ nodeName: "node1", mtu: 0, logLevel: "warn" });
+  expect(config.podCIDRs.map(formatPrefix)).toEqual(["10.244.1.0/24"]);
+});
+
+test("a flag repairs a value of the file that is wrong", () => {
+  expect(parse([...GOOD, "--mtu", "1500"], "mtu: many").mtu).toBe(1500);
+});
+
+test("an empty file is no configuration, which flags may be instead", () => {
+  expect(parse(GOOD, "").nodeName).toBe("node1");
+  expect(parse(GOOD, "# nothing\n").nodeName).toBe("node1");
+});
+
+test.for([["--help"], ["-h"], ["--help", "--mtu", "many"], [...GOOD, "--help"]])(
+  "%j asks for help and for nothing else",
+  (args) => {
+    expect(parseConfig(args, disk(undefined))).toBe("help");
+  },
+);
+
+test("the help names every flag", () => {
+  for (const flag of [
+    "config",
+    "node-name",
+    "pod-cidr",
+    "state-dir",
+    "socket",
+    "peers",
+    "log-level",
+    "mtu",
+    "anti-spoof",
+    "cool-down-seconds",
+    "help",
+  ]) {
+    expect(USAGE).toMatch(new RegExp(`^  --${flag}\\b`, "m"));
+  }
+});
+
+test.for<[flag: string, text: string, message: string]>([
+  ["--node-name", "Node1", '--node-name is "Node1": is not a node name'],
+  ["--node-name", "", '--node-name is "": is not a node name'],
+  ["--node-name", "a/b", '--node-name is "a/b": is not a node name'],
+  ["--pod-cidr", "10.244.1.0", '--pod-cidr: "10.244.1.0" is not a subnet'],
+  ["--pod-cidr", "10.244.2.1/24", "--pod-cidr: 10.244.2.1/24 has host bits set; the subnet is 10.244.2.0/24"],
+  ["--pod-cidr", "10.244.1.128/25", "--pod-cidr 10.244.1.128/25 overlaps 10.244.1.0/24"],
+  ["--pod-cidr", "10.244.1.0/24", "--pod-cidr 10.244.1.0/24 overlaps 10.244.1.0/24"],
+  ["--state-dir", "state", '--state-dir is "state": is not an absolute path'],
+  ["--socket", "x.sock", '--socket is "x.sock": is not an absolute path'],
+  ["--socket", `/${"ä".repeat(54)}`, "is longer than a unix socket's path can be"],
+  ["--peers", "", '--peers is "": is not an absolute path'],
+  ["--log-level", "loud", '--log-level is "loud": is none of trace, debug, info, warn, error'],
+  ["--mtu", "many", '--mtu is "many": Invalid type: Expected number'],
+  ["--mtu", "", '--mtu is "": Invalid type: Expected number'],
+  ["--mtu", "1e3", '--mtu is "1e3": Invalid type: Expected number'],
+  ["--mtu", "67", "--mtu is 67: IPv4 needs at least 68"],
+  ["--mtu", "65536", "--mtu is 65536: "],
+  ["--anti-spoof", "yes", '--anti-spoof is "yes": Invalid type: Expected boolean'],
+  ["--cool-down-seconds", "86401", "--cool-down-seconds is 86401: "],
+])("%s %j is refused by flag and value", ([flag, text, message]) => {
+  const error = refusal([...GOOD, flag, text]);
+  expect(error.code).toBe("CONFIG_INVALID");
+  expect(error.message).toContain(message);
+});
+
+test.for<[what: string, file: string, code: string, message: string]>([
+  ["an unknown key", "nodename: x", "CONFIG_INVALID", "nodename is no key of the configuration"],
+  ["a wrong type", "mtu: many", "CONFIG_INVALID", 'mtu is "many": Invalid type: Expected number'],
+  ["a fraction", "mtu: 1500.5", "CONFIG_INVALID", "mtu is 1500.5: "],
+  ["a negative number", "coolDownSeconds: -1", "CONFIG_INVALID", "coolDownSeconds is -1: "],
+  ["no value", "stateDir:", "CONFIG_INVALID", "stateDir is null: Invalid type: Expected string"],
+  [
+    "text that looks true",
+    'antiSpoof: "true"',
+    "CONFIG_INVALID",
+    'antiSpoof is "true": Invalid type: Expected boolean',
+  ],
+  ["text that is no YAML", "a: [", "CONFIG_SYNTAX", `--config ${FILE} is not YAML: `],
+  ["a key twice", "mtu: 1\nmtu: 2", "CONFIG_SYNTAX", `--config ${FILE} is not YAML: `],
+  ["a list", "- mtu", "CONFIG_SYNTAX", `--config ${FILE} is not a map of keys`],
+  ["a text", "mtu", "CONFIG_SYNTAX", `--config ${FILE} is not a map of keys`],
+])("a file with %s is refused", ([, file, code, message]) => {
+  const error = refusal(GOOD, file);
+  expect(error.code).toBe(code);
+  expect(error.message).toContain(message);
+});
+
+test("a file's subnets are refused by its own key", () => {
+  const file = (podCIDRs: string) => `nodeName: node1\npodCIDRs: ${podCIDRs}`;
+  expect(refusal([], file("[]")).message).toBe("podCIDRs is []: has no subnet");
+  expect(refusal([], file("10.244.1.0/24")).message).toContain(
+    'podCIDRs is "10.244.1.0/24": Invalid type: Expected Array',
+  );
+  expect(refusal([], file("[7]")).message).toContain("podCIDRs.0 is 7: Invalid type: Expected string");
+  expect(refusal([], file("[x]")).message).toContain('podCIDRs: "x" is not a subnet');
+});
+
+test("a file that can't be read is told with the reason", () => {
+  expect(() => parseConfig(["--config", FILE], disk(undefined))).toThrow(
+    expect.objectContaining({
+      code: "CONFIG_UNREADABLE",
+      message: expect.stringContaining(`--config ${FILE} can't be read: ENOENT`),
+    }),
+  );
+});
+
+test("what is missing is named by the flag that would give it", () => {
+  expect(refusal([])).toEqual({ code: "CONFIG_INVALID", message: "--node-name is missing; --pod-cidr is missing" });
+});
+
+test("all that is wrong is said at once", () => {
+  const { message } = refusal(["--node-name", "A", "--mtu", "x"], "noodles: 1\nlogLevel: loud");
+  for (const name of ["--node-name", "--mtu", "noodles", "logLevel", "--pod-cidr"]) expect(message).toContain(name);
+});
+
+test("an MTU that IPv6 can't have is refused where the node has IPv6", () => {
+  expect(parse([...GOOD, "--mtu", "1279"]).mtu).toBe(1279);
+  expect(refusal([...GOOD, "--pod-cidr", "fd00::/64", "--mtu", "1279"]).message).toBe(
+    "--mtu is 1279: IPv6 needs at least 1280",
+  );
+  expect(parse([...GOOD, "--pod-cidr", "fd00::/64", "--mtu", "1280"]).mtu).toBe(1280);
+});
+
+test.for([["--nodename", "x"], ["node1"], ["--mtu"], ["--help=yes"]])("%j is refused by the name it has", (args) => {
+  const error = refusal([...GOOD, ...args]);
+  expect(error.code).toBe("CONFIG_FLAGS");
+  expect(error.message).toContain((args[0] as string).split("=")[0]);
+});
