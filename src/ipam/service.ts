@@ -25,6 +25,8 @@ export interface AttachmentEffects {
   set(record: AllocationRecord): Promise<void>;
   /** Removes what is there of the record's attachment; nothing being there is success. */
   clear(record: AllocationRecord): Promise<void>;
+  /** Ends what is left of the conversations of addresses that were given back. In the background: nobody waits for it. */
+  forget?(addresses: readonly string[]): void;
 }
 
 /** Where the service tells what it could not do and went on without; pino's shape. */
@@ -205,6 +207,7 @@ export class IpamService {
     }
     if (plan.kind !== "released") return { addresses: [], readded: plan.kind === "readded" };
     await this.#commit([plan.change]);
+    this.#effects?.forget?.(plan.record.addresses);
     return { addresses: plan.record.addresses, readded: false };
   }
 
