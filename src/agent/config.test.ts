@@ -44,6 +44,7 @@ test("a name and a subnet are enough", () => {
     mtu: 0,
     antiSpoof: true,
     coolDownSeconds: 120,
+    retireAfterSeconds: 60,
   });
   expect(podCIDRs.map(formatPrefix)).toEqual(["10.244.1.0/24"]);
 });
@@ -58,6 +59,7 @@ test.for<[flag: string, text: string, key: keyof Config, value: unknown]>([
   ["--anti-spoof", "false", "antiSpoof", false],
   ["--anti-spoof", "true", "antiSpoof", true],
   ["--cool-down-seconds", "0", "coolDownSeconds", 0],
+  ["--retire-after-seconds", "0", "retireAfterSeconds", 0],
 ])("%s %s sets %s", ([flag, text, key, value]) => {
   expect(parse([...GOOD, flag, text])[key]).toBe(value);
   expect(parse([...GOOD, `${flag}=${text}`])[key]).toBe(value);
@@ -78,6 +80,7 @@ logLevel: warn
 mtu: 9000
 antiSpoof: false
 coolDownSeconds: 5
+retireAfterSeconds: 7
 `,
   );
   expect(config).toEqual({
@@ -89,6 +92,7 @@ coolDownSeconds: 5
     mtu: 9000,
     antiSpoof: false,
     coolDownSeconds: 5,
+    retireAfterSeconds: 7,
   });
   expect(podCIDRs.map(formatPrefix)).toEqual(["10.244.2.0/24", "fd00:10:244:2::/64"]);
 });

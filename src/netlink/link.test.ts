@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { fromHex } from "../../test/helpers/hex.ts";
 import { expectSent, expectSentInAnyOrder } from "../../test/helpers/netlink-golden.ts";
+import { formatMac } from "../net/mac.ts";
 import {
   createVeth,
   decodeLink,
@@ -110,8 +111,11 @@ test("a link of the kernel's is read", () => {
     peerIndex: 2,
     alias: "flatnet:default/web-0",
   };
-  expect(decodeLink(message(HOST_END))).toEqual(link);
-  expect(decodeLink(message(HOST_END, RTM_DELLINK))).toEqual(link);
+  for (const type of [RTM_NEWLINK, RTM_DELLINK]) {
+    const { mac, ...rest } = decodeLink(message(HOST_END, type)) ?? {};
+    expect(rest).toEqual(link);
+    expect(mac === undefined ? "" : formatMac(mac)).toBe("06:fe:0a:f4:01:07");
+  }
 });
 
 test("a link without peer and alias has neither", () => {
@@ -121,6 +125,7 @@ test("a link without peer and alias has neither", () => {
     up: true,
     mtu: 65536,
     group: 0,
+    mac: undefined,
     peerIndex: undefined,
     alias: undefined,
   });
