@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The node of a model run: its namespaces, the real programs in it, and what is to be seen of them by iproute2, nft, the
+// daemon's ListAllocations and the journal's files.
+
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { LINK_PREFIX, ROUTE_PROTOCOL } from "../../../src/net/names.ts";
+import { type Cleanup, run } from "../daemon.ts";
+import { type FlatnetNode, listRoutes } from "../flatnet-node.ts";
+import { createNetns, type Netns } from "../netns.ts";
+
+/** What a pod has of one link. */
+export interface SeenEnd {
+  readonly ifname: string;
+  /** Of global scope. */
+  readonly addresses: readonly string[];
+  /** Families of the default routes out of it. */
+  readonly defaults: readonly (4 | 6)[];
+}
+
+export interface SeenRecord {
+  readonly key: string;
+  readonly addresses: readonly string[];
+  readonly hostIfname: string;
+  readonly netns: string;
+  /** "tcp 8080 on * to 80". */
+  readonly ports: readonly string[];
+}
+
+export interface Seen {
+  /** Names of host ends. */
+  readonly links: ReadonlySet<string>;
+  /** Host routes: destination and device. */
+  readonly routes: readonly { readonly dst: string; readonly dev: string }[];
+  /** By CNI_NETNS; loopback left out. */
+  readonly pods: ReadonlyMap<string, readonly SeenEnd[]>;
+  /** Keys of the journal's entries. */
+  readonly notes: readonly string[];
+  /** Other names in the journal. */
+  readonly litter: readonly string[];
+  /** Undefined when the daemon is down. */
+  readonly daemon:
+    | {
+        readonly records: readonly SeenRecord[];
+        /** Used addresses of each subnet. */
+        readonly used: readonly number[];
+        /** Elements of the hostPort maps: "tcp 8080 on * to 10.77.1.2:80". */
+        readonly ports: readonly string[];
+      }
+    | undefined;
+}
+
+export class Reality {
+  readonly node: FlatnetNode;
+  readonly #cleanup: Cleanup;
+  /** Of the pods that are alive, by path. */
+  readonly #pods = new Map<string, Netns>();
+
+  constructor(node: FlatnetNode, cleanup: Cleanup) {
+    this.node = node;
+    this.#cleanup = cleanup;
+  }
+
+  async createPod(): Promise<Netns> {
+    const netns = await createNetns("model", {
+      add: (remove) => this.#cleanup.add(() => (this.#pods.has(netns.path) ? remove() : undefined)),
+    } as Cleanup);
+    this.#pods.set(netns.path, netns);
+    return netns;
+  }
+
+  pod(path: string): Netns | undefined {
+    return this.#pods.get(path);
+  }
+
+  async removePod(path: string): Promise<void> {
+    const netns = this.#pods.get(path);
+    if (netns === undefined) return;
+    await run(["ip", "netns", "delete", netns.name]);
+    this.#pods.delete(path);
+  }
+
+  async see(daemonUp: boolean): Promise<Seen> {
+    const { node } = this;
+    const daemon = daemonUp ? this.#seeDaemon() : Promise.resolve(undefined);
+    const pods = Promise.all([...this.#pods].map(async ([path, netns]) => [path, await seeEnds(netns)] as const));
+    const [links, v4, v6, ends, seen] = await Promise.all([
+      node.netns.ip("-json", "link").then((text) => JSON.parse(text) as { ifname: string }[]),
+      listRoutes(node.netns, 4),
+      listRoutes(node.netns, 6),
+      pods,
+      daemon,
+    ]);
+    const names = existsSync(node.journalDir) ? readdirSync(node.journalDir) : [];
+    const isNote = (name: string) => name.endsWith(".json") && !name.startsWith(".");
+    return {
+      links: new Set(links.map(({ ifname }) => ifname).filter((name) => name.startsWith(LINK_PREFIX))),
+      routes: [...v4, ...v6]
+        .filter(({ protocol, type }) => protocol === `${ROUTE_PROTOCOL}` && type === undefined)
+        .map(({ dst, dev = "" }) => ({ dst, dev })),
+      pods: new Map(ends),
+      notes: names.filter(isNote).flatMap((name) => this.#noteKey(join(node.journalDir, name))),
+      litter: names.filter((name) => !isNote(name)),
+      daemon: seen,
+    };
+  }
+
+  /** Nothing for a note that went while it was looked at. */
+  #noteKey(path: string): string[] {
+    try {
+      const { containerId, ifname } = JSON.parse(readFileSync(path, "utf8"));
+      return [`${containerId}/${ifname}`];
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+      throw error;
+    }
+  }
+
+  async #seeDaemon(): Promise<NonNullable<Seen["daemon"]>> {
+    const { node } = this;
+    const [{ allocations, subnets }, ruleset] = await Promise.all([
+      node.allocations(),
+      run(node.netns.command("nft", "-j", "list", "table", "inet", "flatnet")),
+    ]);
+    return {
+      records: allocations.map(({ attachment, addresses, hostIfname, netns, portMappings }) => ({
+        key: `${attachment?.containerId}/${attachment?.ifname}`,
+        addresses,
+        hostIfname,
+        netns,
+        ports: portMappings.map(
+          ({ protocol, hostPort, hostIp, containerPort }) =>
+            `${protocol} ${hostPort} on ${hostIp === "" ? "*" : hostIp} to ${containerPort}`,
+        ),
+      })),
+      used: subnets.map(({ used }) => used),
+      ports: portsIn(ruleset),
+    };
+  }
+}
+
+async function seeEnds(netns: Netns): Promise<SeenEnd[]> {
+  const [links, v4, v6] = await Promise.all([
+    netns.ip("-json", "address").then((text) => JSON.parse(text)),
+    listRoutes(netns, 4),
+    listRoutes(netns, 6),
+  ]);
+  const hasDefault = (routes: typeof v4, ifname: string) =>
+    routes.some(({ dst, dev }) => dst === "default" && dev === ifname);
+  return (links as { ifname: string; addr_info: { local: string; scope: string }[] }[])
+    .filter(({ ifname }) => ifname !== "lo")
+    .map(({ ifname, addr_info }) => ({
+      ifname,
+      addresses: addr_info.filter(({ scope }) => scope === "global").map(({ local }) => local),
+      defaults: [...(hasDefault(v4, ifname) ? [4 as const] : []), ...(hasDefault(v6, ifname) ? [6 as const] : [])],
+    }));
+}
+
+/** The elements of the hostPort maps in nft's JSON. */
+function portsIn(ruleset: string): string[] {
+  type Part = string | number;
+  type Element = readonly [{ concat: Part[] }, { concat: Part[] }];
+  const { nftables } = JSON.parse(ruleset) as { nftables: { map?: { name: string; elem?: Element[] } }[] };
+  return nftables.flatMap(({ map }) =>
+    (map?.elem ?? []).map(([key, target]) => {
+      const on = map?.name.endsWith("_on") ? key.concat[0] : "*";
+      const [protocol, port] = key.concat.slice(-2);
+      return `${protocol} ${port} on ${on} to ${target.concat.join(":")}`;
+    }),
+  );
+}
