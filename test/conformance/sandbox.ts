@@ -15,6 +15,11 @@ const execute = promisify(execFile);
 const COMMAND_TIMEOUT_MS = 30_000;
 const NETNS_DIRECTORY = "/run/netns";
 
+/** What can't be deleted, such as a real device, goes back to where it came from when the namespace ends. */
+const END_LINKS = `for link in $(ip -o link show | cut -d : -f 2 | cut -d @ -f 1); do
+  [ "$link" = lo ] || ip link delete "$link" 2>/dev/null || true
+done`;
+
 /** A network namespace by the file that stands for it. */
 export interface Netns {
   readonly path: string;
@@ -90,10 +95,14 @@ export class Sandbox {
     return { path: join(NETNS_DIRECTORY, name) };
   }
 
-  /** What is gone already is fine. */
+  /**
+   * What is gone already is fine. The kernel ends a namespace's links some time after the namespace: here they end first, so
+   * that their other ends are not seen to go while something else is compared.
+   */
   async removePod(pod: Netns): Promise<void> {
     const name = basename(pod.path);
     if (!this.#made.delete(name)) return;
+    await commandIn(pod, "sh", "-c", END_LINKS);
     await command("ip", "netns", "delete", name);
   }
 
