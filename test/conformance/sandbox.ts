@@ -25,6 +25,10 @@ export interface Netns {
   readonly path: string;
 }
 
+function createDirectory(): Promise<string> {
+  return mkdtemp(join(tmpdir(), "cni-conformance-"));
+}
+
 /** Runs a command on the machine and returns its stdout. */
 export async function command(file: string, ...args: string[]): Promise<string> {
   try {
@@ -71,12 +75,13 @@ export class Sandbox {
 
   /** @param hostNetns path or name of a namespace to use as the host, which then is left as it is at the end. */
   static async create(hostNetns?: string): Promise<Sandbox> {
-    const directory = await mkdtemp(join(tmpdir(), "cni-conformance-"));
     if (hostNetns !== undefined) {
-      return new Sandbox({ path: hostNetns.includes("/") ? hostNetns : join(NETNS_DIRECTORY, hostNetns) }, directory);
+      const host = { path: hostNetns.includes("/") ? hostNetns : join(NETNS_DIRECTORY, hostNetns) };
+      await commandIn(host, "true");
+      return new Sandbox(host, await createDirectory());
     }
     const name = `conformance-${randomBytes(4).toString("hex")}`;
-    const sandbox = new Sandbox({ path: join(NETNS_DIRECTORY, name) }, directory);
+    const sandbox = new Sandbox({ path: join(NETNS_DIRECTORY, name) }, await createDirectory());
     try {
       await sandbox.#make(name);
       // An address that the kernel makes by itself would be there after a call and not before it.

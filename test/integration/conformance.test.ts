@@ -3,7 +3,7 @@
 // The conformance suite: its books and reports, that its rules find what is wrong with a plugin that is wrong on purpose,
 // and flatnet.
 
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -23,7 +23,7 @@ import { commandIn, Sandbox } from "../conformance/sandbox.ts";
 import { difference, snapshotNetns } from "../conformance/snapshot.ts";
 import { SPEC_VERSIONS, type SpecVersion } from "../conformance/spec.ts";
 import { countOutcomes, listVersions, type Outcome, type Report, runRules } from "../conformance/suite.ts";
-import { Cleanup, runToEnd } from "../helpers/daemon.ts";
+import { Cleanup, runToEnd, startDaemon } from "../helpers/daemon.ts";
 import { createNode, type FlatnetNode } from "../helpers/flatnet-node.ts";
 import { canUseKernel } from "../helpers/netns.ts";
 import { built } from "../helpers/plugin.ts";
@@ -524,6 +524,23 @@ describe.runIf(canUseKernel())("the program", () => {
     const wrong = await conformance("--plugin", "/nowhere", "--conf", PTP_CONF);
     expect([wrong.status, wrong.stdout]).toEqual([2, ""]);
     expect(wrong.stderr).toContain("--plugin /nowhere is not a program");
+    const nowhere = await conformance("--plugin", PTP, "--conf", PTP_CONF, "--netns", "conformance-nowhere");
+    expect(nowhere.status).toBe(2);
+    expect(nowhere.stderr).toContain("conformance-nowhere");
+  });
+
+  test("removes all it made when it is interrupted", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "conformance-test-"));
+    onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+    const file = script('exec "$PTP"');
+    const daemon = await startDaemon({
+      argv: [join(ROOT, "scripts/node"), join(ROOT, "test/conformance/main.ts"), "--plugin", file, "--conf", PTP_CONF],
+      ready: (output) => output.includes("CNI 1.0.0"),
+      env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", TMPDIR: directory },
+    });
+    expect(await daemon.stop("SIGINT")).toBe(2);
+    expect(daemon.output()).toContain("interrupted");
+    expect(readdirSync(directory)).toEqual([]);
   });
 
   test("lists its rules and helps without root or plugin", async () => {
