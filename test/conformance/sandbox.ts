@@ -15,6 +15,9 @@ const execute = promisify(execFile);
 const COMMAND_TIMEOUT_MS = 30_000;
 const NETNS_DIRECTORY = "/run/netns";
 
+/** IN6_ADDR_GEN_MODE_NONE (linux/if_link.h); a kernel without IPv6 has no such file. */
+const NO_LINK_LOCAL = `file=/proc/sys/net/ipv6/conf/default/addr_gen_mode; [ ! -e $file ] || echo 1 >$file`;
+
 /** What can't be deleted, such as a real device, goes back to where it came from when the namespace ends. */
 const END_LINKS = `for link in $(ip -o link show | cut -d : -f 2 | cut -d @ -f 1); do
   [ "$link" = lo ] || ip link delete "$link" 2>/dev/null || true
@@ -85,7 +88,7 @@ export class Sandbox {
     try {
       await sandbox.#make(name);
       // An address that the kernel makes by itself would be there after a call and not before it.
-      await commandIn(sandbox.host, "sysctl", "-qw", "net.ipv6.conf.default.addr_gen_mode=1");
+      await commandIn(sandbox.host, "sh", "-c", NO_LINK_LOCAL);
     } catch (error) {
       await sandbox.remove();
       throw error;
