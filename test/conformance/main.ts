@@ -108,7 +108,8 @@ function writeReports(report: Report, { junit, json, markdown: page }: Options, 
     const counted = report.runs.map((one) => ({ ...one, counts: countOutcomes(one.outcomes) }));
     writeFileSync(json, `${JSON.stringify({ ...report, runs: counted }, bytesAsText, 2)}\n`);
   }
-  if (page !== undefined) writeFileSync(page, markdown(report, `npm run conformance -- ${argv.join(" ")}`));
+  if (page !== undefined)
+    writeFileSync(page, markdown(report, `npm run conformance -- ${argv.join(" ")}`, process.cwd()));
 }
 
 /** A stdin that was no text is written as Latin-1, so that every byte is there. */

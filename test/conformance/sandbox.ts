@@ -15,9 +15,21 @@ const execute = promisify(execFile);
 const COMMAND_TIMEOUT_MS = 30_000;
 const NETNS_DIRECTORY = "/run/netns";
 
+/** IN6_ADDR_GEN_MODE_NONE (linux/if_link.h); a kernel without IPv6 has no such file. */
+const NO_LINK_LOCAL = `file=/proc/sys/net/ipv6/conf/default/addr_gen_mode; [ ! -e $file ] || echo 1 >$file`;
+
+/** What can't be deleted, such as a real device, goes back to where it came from when the namespace ends. */
+const END_LINKS = `for link in $(ip -o link show | cut -d : -f 2 | cut -d @ -f 1); do
+  [ "$link" = lo ] || ip link delete "$link" 2>/dev/null || true
+done`;
+
 /** A network namespace by the file that stands for it. */
 export interface Netns {
   readonly path: string;
+}
+
+function createDirectory(): Promise<string> {
+  return mkdtemp(join(tmpdir(), "cni-conformance-"));
 }
 
 /** Runs a command on the machine and returns its stdout. */
@@ -66,16 +78,17 @@ export class Sandbox {
 
   /** @param hostNetns path or name of a namespace to use as the host, which then is left as it is at the end. */
   static async create(hostNetns?: string): Promise<Sandbox> {
-    const directory = await mkdtemp(join(tmpdir(), "cni-conformance-"));
     if (hostNetns !== undefined) {
-      return new Sandbox({ path: hostNetns.includes("/") ? hostNetns : join(NETNS_DIRECTORY, hostNetns) }, directory);
+      const host = { path: hostNetns.includes("/") ? hostNetns : join(NETNS_DIRECTORY, hostNetns) };
+      await commandIn(host, "true");
+      return new Sandbox(host, await createDirectory());
     }
     const name = `conformance-${randomBytes(4).toString("hex")}`;
-    const sandbox = new Sandbox({ path: join(NETNS_DIRECTORY, name) }, directory);
+    const sandbox = new Sandbox({ path: join(NETNS_DIRECTORY, name) }, await createDirectory());
     try {
       await sandbox.#make(name);
       // An address that the kernel makes by itself would be there after a call and not before it.
-      await commandIn(sandbox.host, "sysctl", "-qw", "net.ipv6.conf.default.addr_gen_mode=1");
+      await commandIn(sandbox.host, "sh", "-c", NO_LINK_LOCAL);
     } catch (error) {
       await sandbox.remove();
       throw error;
@@ -90,10 +103,14 @@ export class Sandbox {
     return { path: join(NETNS_DIRECTORY, name) };
   }
 
-  /** What is gone already is fine. */
+  /**
+   * What is gone already is fine. The kernel ends a namespace's links some time after the namespace: here they end first, so
+   * that their other ends are not seen to go while something else is compared.
+   */
   async removePod(pod: Netns): Promise<void> {
     const name = basename(pod.path);
     if (!this.#made.delete(name)) return;
+    await commandIn(pod, "sh", "-c", END_LINKS);
     await command("ip", "netns", "delete", name);
   }
 

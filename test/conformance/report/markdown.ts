@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The report to keep: a table of rules by versions, then what failed. Nothing in it changes from run to run but what the
-// plugin does.
+// The report to keep: a table of rules by versions, then what failed, without the names of the machine it was made on.
 
+import { DIRECTORY_MARK } from "../conf.ts";
 import { GROUPS } from "../rule.ts";
 import { countOutcomes, type Outcome, type Report } from "../suite.ts";
 import { mark } from "./text.ts";
 import { transcript } from "./transcript.ts";
 
-/** @param how the command line that made it. */
-export function markdown(report: Report, how: string): string {
+/**
+ * @param how the command line that made it.
+ * @param root directory whose paths are shown without it.
+ */
+export function markdown(report: Report, how: string, root: string): string {
   const { plugin, conf, supportedVersions, runs } = report;
   const first = runs[0]?.outcomes ?? [];
   const lines = [
@@ -38,7 +41,14 @@ export function markdown(report: Report, how: string): string {
     ]),
     ...failureSections(report),
   ];
-  return `${lines.join("\n").trimEnd()}\n`;
+  return `${lines
+    .map((line) => withoutMachine(line, root))
+    .join("\n")
+    .trimEnd()}\n`;
+}
+
+function withoutMachine(line: string, root: string): string {
+  return line.replace(/[^\s:="]*\/cni-conformance-\w{6}/g, DIRECTORY_MARK).replaceAll(`${root}/`, "");
 }
 
 function row({ id, title }: Outcome, { runs }: Report): string {

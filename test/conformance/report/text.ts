@@ -30,7 +30,10 @@ export function countsText({ passed, failed, warned, notSupported }: Counts): st
 
 /** The end of the report: one line for each version, and the verdict. */
 export function summaryLines({ plugin, runs }: Report): string[] {
-  const failed = runs.reduce((sum, { outcomes }) => sum + countOutcomes(outcomes).failed, 0);
+  const failures = runs.flatMap(({ outcomes }) =>
+    outcomes.filter((one) => one.verdict.kind === "fail" && one.level === "MUST"),
+  );
+  const failed = new Set(failures.map(({ id }) => id)).size;
   const tried = runs.some(({ outcomes }) => outcomes.some(({ verdict }) => verdict.kind !== "not supported"));
   return [
     ...runs.map(({ spec, outcomes }) => `CNI ${spec}: ${countsText(countOutcomes(outcomes))}`),

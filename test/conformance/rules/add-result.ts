@@ -225,7 +225,7 @@ export const addResultRules: readonly Rule[] = [
     section: `${SECTION}: sandbox is the value passed via CNI_NETNS`,
     since: "0.3.0",
     kinds: ["interface"],
-    title: "interfaces has CNI_IFNAME with CNI_NETNS as its sandbox",
+    title: "The list of interfaces has CNI_IFNAME, with CNI_NETNS as its sandbox",
     async run(context) {
       const { pod, result } = await context.addNew();
       const names = insideOnes(result).map(({ name }) => name);

@@ -154,7 +154,7 @@ export const addRules: readonly Rule[] = [
     group: "ADD",
     level: "SHOULD",
     section: "0.4.0, Network Configuration: args should be ignored if not understood; CONVENTIONS.md",
-    title: "args, runtimeConfig and CNI_ARGS that the plugin does not understand are ignored",
+    title: "What the plugin does not understand of args, runtimeConfig and CNI_ARGS is ignored",
     async run(context) {
       const call = await context.call("ADD", {
         pod: await context.newPod(),

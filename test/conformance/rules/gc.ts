@@ -3,7 +3,7 @@
 import { type Added, documentOf, type RuleContext } from "../context.ts";
 import { about, printsNothing, refuses, succeeds } from "../expect.ts";
 import { fill, poolOf } from "../pool.ts";
-import { expectThat, type Rule, verdictOf } from "../rule.ts";
+import { expectThat, type Rule, RuleStop, verdictOf } from "../rule.ts";
 
 const SECTION = "section 2, GC";
 
@@ -14,6 +14,12 @@ async function intact(context: RuleContext, added: readonly Added[], gc: () => P
   problems.push(...(await context.changesSince({ ...(await context.look()), pods: before })));
   for (const one of added) problems.push(...about("CHECK after it", succeeds(await context.check(one))));
   return problems;
+}
+
+/** Where GC fails with a good list, its failure with a bad one shows nothing. */
+async function requireGc(context: RuleContext, added: Added): Promise<void> {
+  if ((await context.gc([added])).status !== 0)
+    throw new RuleStop("GC with a good list, on which this rule builds, fails");
 }
 
 export const gcRules: readonly Rule[] = [
@@ -155,6 +161,7 @@ export const gcRules: readonly Rule[] = [
     title: "GC without the list fails and frees nothing",
     async run(context) {
       const added = await context.addNew();
+      await requireGc(context, added);
       return verdictOf(await intact(context, [added], async () => refuses(await context.call("GC"))));
     },
   },
@@ -168,6 +175,7 @@ export const gcRules: readonly Rule[] = [
     title: "GC with a list that is none, or with entries that are none, fails and frees nothing",
     async run(context) {
       const added = await context.addNew();
+      await requireGc(context, added);
       const problems: string[] = [];
       for (const value of [{}, "all", [{ containerID: 7, ifname: "eth0" }], ["eth0"]]) {
         const conf = { "cni.dev/valid-attachments": value };

@@ -9,9 +9,10 @@ import { join } from "node:path";
 import type { Request } from "../conf.ts";
 import { documentOf, type RuleContext, type Variables, type Verb } from "../context.ts";
 import { refuses, tellsError } from "../expect.ts";
+import { readLink } from "../kernel.ts";
 import type { Call } from "../plugin.ts";
 import { type Group, type Kind, type Level, type Rule, verdictOf } from "../rule.ts";
-import { commandIn } from "../sandbox.ts";
+import { addForeignLink, commandIn } from "../sandbox.ts";
 import type { SpecVersion } from "../spec.ts";
 
 /** What is wrong with a call. */
@@ -323,6 +324,49 @@ function rulesOf(refusal: Refusal): Rule[] {
 
 export const refusalRules: readonly Rule[] = [
   ...REFUSALS.flatMap(rulesOf),
+  {
+    id: "environment.del-netns-own",
+    group: "environment abuse",
+    level: "SHOULD",
+    section: "convention: skel refuses its own namespace with 8 (after the fact)",
+    kinds: ["interface"],
+    title: "DEL with a CNI_NETNS that is the plugin's own deletes no interface of the host",
+    async run(context) {
+      const pod = await context.newPod(`x${randomBytes(6).toString("hex")}`);
+      await addForeignLink(context.host, pod.ifname);
+      try {
+        const before = await context.look();
+        await context.call("DEL", { pod, env: { CNI_NETNS: context.host.path } });
+        return verdictOf(await context.changesSince(before));
+      } finally {
+        if ((await readLink(context.host, pod.ifname)) !== undefined) {
+          await commandIn(context.host, "ip", "link", "delete", pod.ifname);
+        }
+      }
+    },
+  },
+  {
+    id: "errors.del-swallowed",
+    group: "errors",
+    level: "SHOULD",
+    section: "convention: containerd takes a DEL whose error says so for one that succeeded",
+    title: 'No error of DEL says "not found" or "no such file or directory"',
+    async run(context) {
+      const pod = await context.newPod();
+      const problems: string[] = [];
+      for (const options of [
+        { env: { CNI_IFNAME: undefined } },
+        { conf: { cniVersion: "9.9.9" } },
+        { env: { CNI_NETNS: context.settings.plugin } },
+        { stdin: "{" },
+      ]) {
+        const { stdout } = await context.call("DEL", { pod, ...options });
+        const words = /not found|no such file or directory/i.exec(stdout);
+        if (words !== null) problems.push(`there is "${words[0]}" in ${stdout.trim()}`);
+      }
+      return verdictOf(problems);
+    },
+  },
   {
     id: "errors.document-version",
     group: "errors",
