@@ -107,6 +107,7 @@ test("a link of the kernel's is read", () => {
     up: true,
     mtu: 1450,
     group: 26220,
+    mac: fromHex("06fe0af40107"),
     peerIndex: 2,
     alias: "flatnet:default/web-0",
   };
@@ -114,13 +115,14 @@ test("a link of the kernel's is read", () => {
   expect(decodeLink(message(HOST_END, RTM_DELLINK))).toEqual(link);
 });
 
-test("a link without peer and alias has neither", () => {
+test("a link without MAC, peer and alias has none of them", () => {
   expect(decodeLink(message(LOOPBACK))).toEqual({
     index: 1,
     name: "lo",
     up: true,
     mtu: 65536,
     group: 0,
+    mac: undefined,
     peerIndex: undefined,
     alias: undefined,
   });
