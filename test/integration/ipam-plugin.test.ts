@@ -305,6 +305,19 @@ describe.runIf(canUseKernel())("flatnet-ipam", () => {
     expect(readdirSync(node().journalDir)).toEqual([]);
   });
 
+  test("DEL of the plugin that delegates succeeds while the daemon is away", async () => {
+    onTestFinished(() => runToEnd(inNetns(node().netns.path, "ip", "link", "delete", "cni0")).then(() => {}));
+    const chain = new Chain(node().netns, VERSION, "tests", [{ type: "bridge", bridge: "cni0", ipam: ipamOf(node()) }]);
+    const pod = await newPod();
+    await chain.add(pod);
+    await node().stop();
+    expect(await chain.del(pod)).toMatchObject([{ status: 0, stdout: "" }]);
+    expect(readdirSync(node().journalDir)).toHaveLength(1);
+    expect(await pod.netns.ip("-br", "link", "show")).not.toContain("eth0");
+    await node().start();
+    expect((await recordsOf(node())).pods).toEqual([]);
+  });
+
   test("ADD is code 11 while the daemon is away", async () => {
     await node().stop();
     const failure = failureOf(await runIpam(node(), "ADD", await newPod(), { ipam: { connectWaitMs: 50 } }));

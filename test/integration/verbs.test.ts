@@ -674,6 +674,16 @@ describe.runIf(canUseKernel())("ADD", () => {
     },
   );
 
+  test("with two addresses of a family is code 7, and with others than it has already too", async () => {
+    const two = { runtimeConfig: { ips: ["10.78.1.70", "10.78.1.71"] } };
+    expect(failureOf(await node().add(await newPod(), two))).toMatchObject({ code: 7 });
+    const it = await added(node());
+    const failure = failureOf(await node().add(it.pod, { runtimeConfig: { ips: ["10.78.1.72"] } }));
+    expect(failure).toMatchObject({ code: 7, details: expect.stringContaining(it.addresses[0] ?? "") });
+    expect(await check(node(), it)).toEqual(SILENCE);
+    await node().del(it.pod);
+  });
+
   test("with a MAC gives it to the pod's end, and packets find it", async () => {
     const runtimeConfig = { mac: "02:11:22:33:44:55" };
     const it = await added(node(), { runtimeConfig });
