@@ -2,7 +2,7 @@
 //
 // The CNI plugin's entry point, compiled by Bun: reads the environment and stdin, prints what came of it, exits.
 import { parseTraceparent } from "../cni/args.ts";
-import { CONF_MAX_BYTES } from "../cni/conf.ts";
+import { CONF_MAX_BYTES, type Mode } from "../cni/conf.ts";
 import { CNI_CODES, CniError } from "../cni/errors.ts";
 import { runPlugin } from "../cni/run.ts";
 import { sys } from "../sys/bun.ts";
@@ -46,6 +46,18 @@ function print(fd: number, text: string): void {
   for (let rest = new TextEncoder().encode(text); rest.length > 0; ) rest = rest.subarray(sys.write(fd, rest));
 }
 
+/**
+ * One executable with two names. A runtime starts it by its path, which may be a symbolic link and stands in argv[0]; the
+ * kernel remembers the file, should argv[0] be something else.
+ */
+function modeOf(paths: readonly string[]): Mode {
+  for (const path of paths) {
+    const name = path.slice(path.lastIndexOf("/") + 1);
+    if (name === "flatnet" || name === "flatnet-ipam") return name;
+  }
+  return "flatnet";
+}
+
 const traceparent = parseTraceparent(process.env["TRACEPARENT"]);
 const outcome = runPlugin(
   {
@@ -56,8 +68,7 @@ const outcome = runPlugin(
     pid: process.pid,
     ...(traceparent !== undefined && { traceparent }),
   },
-  // One executable with two names, as hard links: the kernel remembers by which one it was started.
-  process.execPath.endsWith("/flatnet-ipam") ? "flatnet-ipam" : "flatnet",
+  modeOf([process.argv0, process.execPath]),
   readStdin,
 );
 let status = outcome.status;

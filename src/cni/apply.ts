@@ -4,7 +4,7 @@
 import { BlockingNetlink } from "../netlink/blocking.ts";
 import { decodeLink, deleteLink, getLink, type Link } from "../netlink/link.ts";
 import { type Message, NetlinkError } from "../netlink/message.ts";
-import type { Fd, Sys } from "../sys/sys.ts";
+import { type Fd, type Sys, SysError } from "../sys/sys.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 import { inNetns, writeSysctl } from "./netns.ts";
 import { bandwidthOf, hostRequests, linkRequests, type PodNetworkPlan, podRequests } from "./plan.ts";
@@ -111,7 +111,15 @@ function firstLink(answers: readonly Message[]): Link | undefined {
 
 function setSysctls(sys: Sys, plan: PodNetworkPlan, netns: PodNetns): void {
   inNetns(sys, netns.fd, netns.path, () => {
-    for (const [path, value] of plan.sysctls) writeSysctl(sys, path, value);
+    for (const [path, value] of plan.sysctls) {
+      try {
+        writeSysctl(sys, path, value);
+      } catch (cause) {
+        if (!(cause instanceof SysError)) throw cause;
+        const details = `set sysctl net.${path.replaceAll("/", ".")} to ${JSON.stringify(value)}: ${cause.code}`;
+        throw new CniError(CNI_CODES.kernelRefused, "the kernel refused a step", details, cause);
+      }
+    }
   });
 }
 

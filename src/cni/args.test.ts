@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { attachmentOf, type Environment, isIdentifier, parseCmdArgs } from "./args.ts";
+import { attachmentOf, type Environment, isIdentifier, parseCmdArgs, parseTraceparent } from "./args.ts";
 import { CniError } from "./errors.ts";
 
 const GOOD: Environment = { CNI_CONTAINERID: "c0ffee", CNI_IFNAME: "eth0", CNI_NETNS: "/run/netns/pod" };
@@ -142,4 +142,49 @@ test("the key of a call is its network, container and interface", () => {
     containerId: "c0ffee",
     ifname: "eth0",
   });
+});
+
+const TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+test("a trace context is passed on as it came", () => {
+  for (const it of [TRACE, TRACE.replace(/^00/, "01"), TRACE.replace(/01$/, "00")]) {
+    expect(parseTraceparent(it)).toBe(it);
+  }
+});
+
+test.for([
+  undefined,
+  "",
+  TRACE.slice(1),
+  `${TRACE} `,
+  `${TRACE}\n`,
+  `${TRACE}-what-a-later-version-adds`,
+  TRACE.toUpperCase(),
+  TRACE.replaceAll("-", "_"),
+  TRACE.replace("a", "g"),
+  TRACE.replace("-0a", "\r\na"),
+  TRACE.replace(/^00/, "ff"),
+  TRACE.replace("0af7651916cd43dd8448eb211c80319c", "0".repeat(32)),
+  TRACE.replace("b7ad6b7169203331", "0".repeat(16)),
+])("%j is no trace context", (value) => {
+  expect(parseTraceparent(value)).toBeUndefined();
+});
+
+test("any text that is passed on is what the W3C's grammar has", () => {
+  const near = fc.string({ unit: fc.constantFrom(..."0123456789abcdefF-g\n"), minLength: 55, maxLength: 55 });
+  const good = fc
+    .tuple(
+      ...[2, 32, 16, 2].map((length) =>
+        fc.string({ unit: fc.constantFrom(..."0123456789abcdef"), minLength: length, maxLength: length }),
+      ),
+    )
+    .map((parts) => parts.join("-"));
+  fc.assert(
+    fc.property(fc.oneof(near, good, fc.string()), (text) => {
+      const valid =
+        /^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/.test(text) &&
+        !text.endsWith("\n");
+      expect(parseTraceparent(text)).toBe(valid ? text : undefined);
+    }),
+  );
 });

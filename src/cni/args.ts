@@ -131,5 +131,12 @@ export function parseTraceparent(value: string | undefined): string | undefined 
     const hex = (c >= 48 && c <= 57) || (c >= 97 && c <= 102);
     if (dash ? c !== 45 : !hex) return undefined;
   }
-  return value;
+  // Version ff, and identifiers of zeros, are invalid (sections 3.2.1 to 3.2.2.4).
+  const invalid = value.startsWith("ff") || isZeros(value.slice(3, 35)) || isZeros(value.slice(36, 52));
+  return invalid ? undefined : value;
+}
+
+function isZeros(text: string): boolean {
+  for (const char of text) if (char !== "0") return false;
+  return true;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Allocation } from "../gen/flatnet/ipam/v1/ipam.ts";
-import { formatAddress } from "../net/address.ts";
+import { formatAddress, parseAddress } from "../net/address.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
 import type { IpamConf, PluginConf, PortMapping } from "./conf.ts";
 import { differences } from "./differences.ts";
@@ -9,7 +9,7 @@ import { IpamClient, podAddresses } from "./ipam-client.ts";
 import { openNetns } from "./netns.ts";
 import { observe } from "./observe.ts";
 import { planPodNetwork } from "./plan.ts";
-import type { Result } from "./result.ts";
+import type { IpConfig, Result } from "./result.ts";
 import { type Outcome, succeed, type World } from "./world.ts";
 
 /**
@@ -23,17 +23,18 @@ export function check(world: World, args: CmdArgs, conf: PluginConf): Outcome {
   const previous = requirePrevResult(conf);
   const fd = openNetns(sys, args.netns, args.netnsOverride);
   try {
-    const allocation = requireRecord(world, args, conf);
-    const addresses = podAddresses(allocation.addresses);
-    const own = previous.interfaces.find(({ name, sandbox }) => name === args.ifname && sandbox === args.netns);
-    const mtu = own?.mtu ?? 0;
-    const plan = planPodNetwork(attachmentOf(conf.name, args), args.pod, addresses, mtu, conf, world.sha256);
-    const found = [
-      ...(own === undefined ? [`prevResult has no interface ${args.ifname} in ${args.netns}`] : []),
-      ...addressDifferences(previous, addresses),
-      ...portDifferences(conf.portMappings, allocation.portMappings),
-      ...differences(plan, observe(sys, plan, { fd, path: args.netns })),
-    ];
+    const record = new IpamClient(world, conf).get(attachmentOf(conf.name, args));
+    const own = previous.interfaces.findIndex(({ name, sandbox }) => name === args.ifname && sandbox === args.netns);
+    const found = own < 0 ? [`prevResult has no interface ${args.ifname} in ${args.netns}`] : [];
+    found.push(...recordDifferences(record, previous));
+    if (record !== undefined) found.push(...portDifferences(conf.portMappings, record.portMappings));
+    // Without a record the result is all that tells what the kernel should have.
+    const addresses = record === undefined ? addressesOf(previous, own) : podAddresses(record.addresses);
+    if (addresses.length > 0) {
+      const mtu = conf.mtu === 0 ? (previous.interfaces[own]?.mtu ?? 0) : conf.mtu;
+      const plan = planPodNetwork(attachmentOf(conf.name, args), args.pod, addresses, mtu, conf, world.sha256);
+      found.push(...differences(plan, observe(sys, plan, { fd, path: args.netns })));
+    }
     report(found);
     return succeed();
   } finally {
@@ -44,8 +45,7 @@ export function check(world: World, args: CmdArgs, conf: PluginConf): Outcome {
 /** CHECK of `flatnet-ipam`: the record, and that the result is still what it says. */
 export function checkIpam(world: World, args: CmdArgs, conf: IpamConf): Outcome {
   const previous = requirePrevResult(conf);
-  const allocation = requireRecord(world, args, conf);
-  report(addressDifferences(previous, podAddresses(allocation.addresses)));
+  report(recordDifferences(new IpamClient(world, conf).get(attachmentOf(conf.name, args)), previous));
   return succeed();
 }
 
@@ -58,15 +58,23 @@ function requirePrevResult({ prevResult }: IpamConf): Result {
   );
 }
 
-function requireRecord(world: World, args: CmdArgs, conf: IpamConf): Allocation {
-  const allocation = new IpamClient(world, conf).get(attachmentOf(conf.name, args));
-  if (allocation === undefined) report(["the daemon has no record of this attachment"]);
-  return allocation as Allocation;
+/** The addresses that a result gives to one of its interfaces, the first of each family. */
+function addressesOf(previous: Result, index: number): Uint8Array[] {
+  const own = previous.ips
+    .filter((ip) => index >= 0 && ip.interface === index)
+    .map(hostPart)
+    .map(parseAddress);
+  return own.filter((address, i) => own.findIndex(({ length }) => length === address.length) === i);
 }
 
-function addressDifferences(previous: Result, addresses: readonly Uint8Array[]): string[] {
-  const told = new Set(previous.ips.map(({ address }) => address.slice(0, address.indexOf("/"))));
-  return addresses
+function hostPart({ address }: IpConfig): string {
+  return address.slice(0, address.indexOf("/"));
+}
+
+function recordDifferences(record: Allocation | undefined, previous: Result): string[] {
+  if (record === undefined) return ["the daemon has no record of this attachment"];
+  const told = new Set(previous.ips.map(hostPart));
+  return podAddresses(record.addresses)
     .map(formatAddress)
     .filter((address) => !told.has(address))
     .map((address) => `the daemon has ${address} for this attachment, and prevResult does not`);

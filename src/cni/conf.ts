@@ -36,7 +36,7 @@ export interface RouteConf {
   readonly advmss: number | undefined;
   readonly priority: number | undefined;
   readonly table: number | undefined;
-  /** Kernel numbers: 0 universe, 253 link, 254 host. */
+  /** The kernel's numbers: 0 universe, 200 site. */
   readonly scope: number | undefined;
 }
 
@@ -98,6 +98,8 @@ const DEFAULT_CONNECT_WAIT_MS = 5_000;
 const SOCKET_PATH_MAX = 107;
 /** What a configuration without cniVersion is (cni, Documentation/spec-upgrades.md). */
 const VERSION_WHEN_ABSENT = "0.2.0";
+/** A route of scope link, 253, or narrower has no next hop, and a pod's link has nobody else (fib_check_nh). */
+const MOST_SCOPE = 252;
 /** Largest numbers of the kernel's types. */
 const U32 = 0xffff_ffff;
 
@@ -236,8 +238,9 @@ function parseMac(field: string, value: unknown): Uint8Array {
   let good = parts.length === 6;
   for (let i = 0; good && i < 6; i++) {
     const part = parts[i] as string;
-    const byte = part.length === 2 ? Number(`0x${part}`) : Number.NaN;
-    good = Number.isInteger(byte) && part[0] !== "+" && part[0] !== "-";
+    const byte = Number.parseInt(part, 16);
+    // parseInt() reads as far as it can; written back it is the same only when all of it was read.
+    good = part.length === 2 && byte.toString(16).padStart(2, "0") === part.toLowerCase();
     bytes[i] = byte;
   }
   const zero = bytes.every((byte) => byte === 0);
@@ -262,10 +265,16 @@ function parsePortMappings(value: unknown): PortMapping[] {
       hostPort,
       containerPort: asInteger(`${at}.containerPort`, mapping["containerPort"], 0, 1, 65_535) || absent(at),
       protocol,
-      hostIp: hostIp === "" ? "" : formatAddress(asAddress(`${at}.hostIP`, hostIp)),
+      hostIp: hostIp === "" ? "" : formatAddress(unmapped(asAddress(`${at}.hostIP`, hostIp))),
     });
   }
   return mappings;
+}
+
+/** An IPv4 address written as an IPv6 one (RFC 4291, section 2.5.5.2) is the IPv4 one, to the daemon too. */
+function unmapped(address: Uint8Array): Uint8Array {
+  const mapped = address.length === 16 && address.subarray(0, 12).every((byte, i) => byte === (i < 10 ? 0 : 0xff));
+  return mapped ? address.subarray(12) : address;
 }
 
 function absent(at: string): never {
@@ -276,6 +285,8 @@ function parseRoute(value: unknown, i: number): RouteConf {
   const at = `routes.${i}`;
   const route = asObject(at, value);
   const { address, length } = asCidr(`${at}.dst`, route["dst"]);
+  if (hasHostBits(address, length))
+    throw invalid(`${at}.dst`, route["dst"], "a network: bits behind its length are set");
   const gateway = present(route["gw"]) && route["gw"] !== "" ? asAddress(`${at}.gw`, route["gw"]) : undefined;
   if (gateway !== undefined && gateway.length !== address.length) {
     throw invalid(`${at}.gw`, route["gw"], `an address of the family of ${String(route["dst"])}`);
@@ -290,8 +301,13 @@ function parseRoute(value: unknown, i: number): RouteConf {
     advmss: number("advmss", 65_535),
     priority: number("priority", U32),
     table: number("table", U32),
-    scope: number("scope", 255),
+    scope: number("scope", MOST_SCOPE),
   };
+}
+
+/** The kernel refuses such an IPv4 route, and makes another one of an IPv6 one. */
+function hasHostBits(address: Uint8Array, length: number): boolean {
+  return address.some((byte, i) => (byte & (0xff >> Math.min(8, Math.max(0, length - i * 8)))) !== 0);
 }
 
 /** What a pod's namespace has for itself. Anything else would be the node's. */
@@ -304,7 +320,8 @@ function parseSysctls(value: unknown): Map<string, string> {
     const allowed = SYSCTL_ROOTS.some((root) => name.startsWith(root)) && isSysctlName(name);
     if (!allowed) throw invalid("sysctls", name, `a sysctl of a pod's own: ${SYSCTL_ROOTS.join("*, ")}*`);
     const text = fields[name];
-    if (typeof text !== "string" || text.length > 256) throw invalid(`sysctls.${name}`, text, "a short string");
+    if (typeof text !== "string" || text.trim() === "" || text.length > 256)
+      throw invalid(`sysctls.${name}`, text, "a short string");
     sysctls.set(name, text);
   }
   return sysctls;

@@ -50,24 +50,30 @@ function podDifferences(plan: PodNetworkPlan, host: ObservedEnd, pod: NonNullabl
     else if (!present.usable) found.push(`address ${text} of ${plan.pod.name} is tentative or a duplicate`);
     found.push(...neighbourDifferences(plan.pod.name, pod.neighbours, GATEWAY[familyOf(address)], host));
   }
+  const asked = new Set(plan.routes.map(({ table }) => table));
   for (const route of plan.routes) {
-    if (!pod.routes.some((other) => isRoute(route, other))) {
+    if (!pod.routes.some((other) => isRoute(route, other, asked))) {
       found.push(`the pod has no route ${describeRoute({ ...route, kind: "unicast", protocol: 0 })}`);
     }
   }
   return found;
 }
 
-/** Destination, next hop and table have to be the same; the rest may be tuned. */
-function isRoute(planned: PodRoute, seen: Route): boolean {
+/**
+ * Destination and next hop have to be the same; the rest may be tuned. A route whose table nobody asked for may have been
+ * moved to one of another plugin's, as sbr does; not to one of the tables that were asked for, which have routes of their own.
+ */
+function isRoute(planned: PodRoute, seen: Route, asked: ReadonlySet<number | undefined>): boolean {
+  const table = seen.table ?? TABLE_MAIN;
+  const inTable = planned.table === undefined ? table === TABLE_MAIN || !asked.has(table) : planned.table === table;
   const gateway = (route: { gateway?: Uint8Array }) =>
     route.gateway === undefined ? "" : formatAddress(route.gateway);
   return (
+    inTable &&
     seen.kind === "unicast" &&
     seen.length === planned.length &&
     formatAddress(seen.destination) === formatAddress(planned.destination) &&
-    gateway(seen) === gateway(planned) &&
-    (seen.table ?? TABLE_MAIN) === (planned.table ?? TABLE_MAIN)
+    gateway(seen) === gateway(planned)
   );
 }
 
@@ -109,11 +115,15 @@ function sysctlDifferences(plan: PodNetworkPlan, values: readonly (string | unde
   for (const [i, [path, wanted]] of plan.sysctls.entries()) {
     const value = values[i];
     // The kernel separates several numbers by tabs, whatever they were written with.
-    if (value?.split("\t").join(" ") !== wanted.split("\t").join(" ")) {
+    if (value === undefined || words(value) !== words(wanted)) {
       found.push(`sysctl net.${path.replaceAll("/", ".")} is ${value ?? "not there"}, not ${wanted}`);
     }
   }
   return found;
+}
+
+function words(text: string): string {
+  return text.trim().split(/\s+/).join(" ");
 }
 
 function bandwidthDifferences(plan: PodNetworkPlan, host: ObservedEnd, pod: ObservedEnd): string[] {
@@ -123,7 +133,8 @@ function bandwidthDifferences(plan: PodNetworkPlan, host: ObservedEnd, pod: Obse
     hostName: plan.host.name,
     podIndex: pod.link.index,
     podName: plan.pod.name,
-    mtu: plan.mtu,
+    // A result of before 1.1.0 does not tell it.
+    mtu: plan.mtu === 0 ? host.link.mtu : plan.mtu,
   };
   return bandwidthProblems(plan.bandwidth, link, host.qdiscs, pod.qdiscs);
 }

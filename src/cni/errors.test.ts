@@ -9,27 +9,38 @@ import { CNI_CODES, CniError, errorDocument, toCniError } from "./errors.ts";
 const rpc = (name: StatusName) => new RpcError(`RPC_${name}`, Status[name], `the daemon says ${name}`);
 
 test.for<[what: string, thrown: unknown, code: number, message: string, details: string]>([
-  [
-    "a refused request",
-    rpc("INVALID_ARGUMENT"),
-    7,
-    "the daemon refused the request",
-    "the daemon says INVALID_ARGUMENT",
-  ],
+  ...(["INVALID_ARGUMENT", "OUT_OF_RANGE", "FAILED_PRECONDITION"] as const).map(
+    (name): [string, unknown, number, string, string] => [
+      `the refusal ${name}`,
+      rpc(name),
+      7,
+      "the daemon refused the request",
+      `the daemon says ${name}`,
+    ],
+  ),
   ...(
-    ["RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL", "FAILED_PRECONDITION"] as const
+    [
+      "RESOURCE_EXHAUSTED",
+      "ALREADY_EXISTS",
+      "UNAVAILABLE",
+      "DEADLINE_EXCEEDED",
+      "UNKNOWN",
+      "INTERNAL",
+      "NOT_FOUND",
+      "UNIMPLEMENTED",
+    ] as const
   ).map((name): [string, unknown, number, string, string] => [
     name,
     rpc(name),
     11,
-    "no address from the daemon",
+    "the daemon could not be asked or could not do it",
     `the daemon says ${name}`,
   ]),
   [
     "no daemon",
     new RpcError("RPC_NO_DAEMON", 14, "nobody listens on /s"),
     11,
-    "no address from the daemon",
+    "the daemon could not be asked or could not do it",
     "nobody listens on /s",
   ],
   [
@@ -63,7 +74,7 @@ test("the document has the caller's version, the code, and details where there a
 });
 
 test("codes below 100 are the spec's, and the plugin's own begin there", () => {
-  const { kernelRefused, interfaceExists, internal, ...specified } = CNI_CODES;
+  const { kernelRefused, interfaceExists, differs, internal, ...specified } = CNI_CODES;
   for (const code of Object.values(specified)) expect(code).toBeLessThan(100);
-  for (const code of [kernelRefused, interfaceExists, internal]) expect(code).toBeGreaterThanOrEqual(100);
+  for (const code of [kernelRefused, interfaceExists, differs, internal]) expect(code).toBeGreaterThanOrEqual(100);
 });

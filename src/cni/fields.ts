@@ -80,10 +80,12 @@ export function asAddress(field: string, value: unknown): Uint8Array {
 export function asCidr(field: string, value: unknown): { address: Uint8Array; length: number } {
   const text = typeof value === "string" ? value : "";
   const slash = text.indexOf("/");
-  const length = slash < 0 ? Number.NaN : Number(text.slice(slash + 1));
-  if (slash < 0 || text.length === slash + 1) throw invalid(field, value, "an address with prefix length");
+  if (slash < 0) throw invalid(field, value, "an address with prefix length");
   const address = asAddress(field, text.slice(0, slash));
-  if (!Number.isInteger(length) || length < 0 || length > address.length * 8) {
+  const digits = text.slice(slash + 1);
+  const length = Number(digits);
+  // Number() takes "0x8", " 8" and "" as well; written back it is the same only when it was plain.
+  if (!Number.isInteger(length) || length < 0 || length > address.length * 8 || `${length}` !== digits) {
     throw invalid(field, value, `an address with a prefix length from 0 to ${address.length * 8}`);
   }
   return { address, length };

@@ -79,14 +79,23 @@ export class IpamClient {
   }
 
   list(): AllocationMessage[] {
-    const request = ListAllocationsRequest.encode({}).finish();
-    const answer = this.#call("ListAllocations", request, this.#conf.connectWaitMs, MAX_LIST_BYTES);
-    return ListAllocationsResponse.decode(answer).allocations;
+    return this.#list(this.#conf.connectWaitMs).allocations;
   }
 
-  /** Doesn't wait: a daemon that isn't there is the answer. */
+  /** Doesn't wait: a daemon that isn't there is the answer. One that is older than Status tells its subnets otherwise. */
   status(): StatusResponse {
-    return StatusResponse.decode(this.#call("Status", StatusRequest.encode({}).finish(), 0));
+    try {
+      return StatusResponse.decode(this.#call("Status", StatusRequest.encode({}).finish(), 0));
+    } catch (error) {
+      if (!(error instanceof RpcError) || error.status !== Status.UNIMPLEMENTED) throw error;
+      // It serves only once its routes have been tried.
+      return { routesSynced: true, subnets: this.#list(0).subnets };
+    }
+  }
+
+  #list(connectWaitMs: number): ListAllocationsResponse {
+    const request = ListAllocationsRequest.encode({}).finish();
+    return ListAllocationsResponse.decode(this.#call("ListAllocations", request, connectWaitMs, MAX_LIST_BYTES));
   }
 
   #call(method: string, message: Uint8Array, connectWaitMs: number, most = MAX_RESPONSE_BYTES): Uint8Array {

@@ -43,7 +43,9 @@ export function observe(sys: Sys, plan: PodNetworkPlan, netns: PodNetns): Observ
     try {
       const podEnd = observeEnd(pod, plan.pod.name, limited);
       const index = podEnd?.link.index;
-      const hostRoutes = plan.addresses.map((address) => first(ask(host, lookUpRoute(address, true)), decodeRoute));
+      const hostRoutes = plan.addresses.map((address) =>
+        first(ask(host, lookUpRoute(address, true), NO_WAY), decodeRoute),
+      );
       return {
         host: observeEnd(host, plan.host.name, limited),
         pod: podEnd && {
@@ -81,14 +83,20 @@ function observeEnd(netlink: BlockingNetlink, name: string, limited: boolean): O
 /** RTPROT_UNSPEC: every route, whoever made it. */
 const ANY_PROTOCOL = 0;
 
-/** What the kernel says when there is no such link, route or qdisc. An unreachable route refuses its look-up. */
-const ABSENT = ["ENODEV", "ENOENT", "ESRCH", "ENETUNREACH", "EHOSTUNREACH"];
+/** What the kernel says when there is no such link or qdisc. */
+const ABSENT = ["ENODEV", "ENOENT"];
+
+/**
+ * What it says when a look-up finds no way: no route at all, or one that is unreachable, prohibit, blackhole or throw
+ * (fib_props of net/ipv4/fib_semantics.c, ip6_rt_type_to_error of net/ipv6/route.c).
+ */
+const NO_WAY = ["ENETUNREACH", "EHOSTUNREACH", "ESRCH", "EACCES", "EINVAL", "EAGAIN"];
 
 /** The answers to one question; none when there is no such thing. */
-function ask(netlink: BlockingNetlink, request: Request): Message[] {
+function ask(netlink: BlockingNetlink, request: Request, absent = ABSENT): Message[] {
   const { answers, errors } = netlink.submit([request]);
   const error = errors[0];
-  if (error !== undefined && !ABSENT.includes(error.errnoName)) throw error;
+  if (error !== undefined && !absent.includes(error.errnoName)) throw error;
   return answers;
 }
 

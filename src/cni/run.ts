@@ -15,6 +15,8 @@ import type { Outcome, World } from "./world.ts";
 
 const NEWEST = SUPPORTED_VERSIONS[SUPPORTED_VERSIONS.length - 1] as string;
 
+const VERBS: readonly string[] = ["ADD", "CHECK", "DEL", "GC", "STATUS", "VERSION"];
+
 const ABOUT = {
   flatnet: "CNI plugin of a flat, routed, non-NAT pod network",
   "flatnet-ipam": "CNI IPAM plugin: addresses of the flatnet daemon for other plugins' links",
@@ -33,7 +35,9 @@ export function runPlugin(world: World, mode: Mode, readStdin: () => string): Ou
     const error = toCniError(thrown);
     // The stack of a bug is for the log; the runtime gets one document.
     const bug = error.code === CNI_CODES.internal && error.cause instanceof Error;
-    const stderr = bug ? `${(error.cause as Error).stack}\n` : `${error.message}: ${error.details}\n`;
+    const stderr = bug
+      ? `${(error.cause as Error).stack}\n`
+      : `${error.message}${error.details === "" ? "" : `: ${error.details}`}\n`;
     outcome = { stdout: `${errorDocument(error, versionIn(stdin, NEWEST))}\n`, stderr, status: 1 };
   }
   return outcome.stderr === "" ? outcome : { ...outcome, stderr: logLine(world, mode, command, outcome.stderr) };
@@ -41,7 +45,9 @@ export function runPlugin(world: World, mode: Mode, readStdin: () => string): Ou
 
 /** What the runtime's log shows of us, with the trace that its call belongs to. */
 function logLine({ traceparent }: World, mode: Mode, command: string, text: string): string {
-  return `${mode} ${command}${traceparent === undefined ? "" : ` traceparent=${traceparent}`}: ${text}`;
+  // A verb that is none may be anything, line ends included; the error has it quoted.
+  const verb = VERBS.includes(command) ? ` ${command}` : "";
+  return `${mode}${verb}${traceparent === undefined ? "" : ` traceparent=${traceparent}`}: ${text}`;
 }
 
 function about(mode: Mode): string {
@@ -79,7 +85,7 @@ function dispatch(world: World, mode: Mode, command: string, stdin: string): Out
       return status(world, conf);
     }
     default: {
-      const details = `CNI_COMMAND=${JSON.stringify(command.slice(0, 100))} is not ADD, CHECK, DEL, GC, STATUS or VERSION`;
+      const details = `CNI_COMMAND=${JSON.stringify(command.slice(0, 100))} is not ${VERBS.join(", ")}`;
       throw new CniError(CNI_CODES.invalidEnvironment, "invalid environment", details);
     }
   }

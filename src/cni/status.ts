@@ -19,13 +19,21 @@ export function status(world: World, conf: DaemonConf): Outcome {
     if (!(error instanceof RpcError)) throw error;
     throw new CniError(CNI_CODES.notAvailable, "the plugin is not available", error.message, error);
   }
+  assertAvailable(answer);
+  return succeed();
+}
+
+/**
+ * What the daemon's answer means. Pure.
+ * @throws CniError 50 or 51, as `status`
+ */
+export function assertAvailable(answer: StatusResponse): void {
   const full = exhausted(answer);
   if (full !== undefined) throw new CniError(CNI_CODES.notAvailable, "no address is left", full);
   if (!answer.routesSynced) {
     const details = "the routes to the other nodes have not been in order since the daemon started";
     throw new CniError(CNI_CODES.limitedConnectivity, "the plugin is not available, and pods may be cut off", details);
   }
-  return succeed();
 }
 
 /** The subnets of a family that has nothing left to give, or undefined. What rests counts: it is given when need be. */

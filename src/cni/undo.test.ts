@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { expect, test } from "vitest";
+import { CniError } from "./errors.ts";
 import { UndoStack } from "./undo.ts";
 
 /** A kernel of things that stand on each other: what is under something can't be taken. */
@@ -49,4 +50,41 @@ test("nothing is taken back twice", () => {
   build("link");
   expect(undo.run()).toEqual([]);
   expect(undo.run()).toEqual([]);
+});
+
+test("what was made stays when all goes well", () => {
+  const { build, undo, standing } = tower();
+  const answer = undo.whileTrying(() => {
+    build("address");
+    return 7;
+  });
+  expect({ answer, standing }).toEqual({ answer: 7, standing: ["address"] });
+});
+
+test("when a step fails all is taken back, and its error is the one that is told", () => {
+  const { build, undo, standing } = tower();
+  const error = new CniError(101, "the interface already exists", "eth0");
+  const failing = () => {
+    build("address");
+    build("link");
+    throw error;
+  };
+  expect(() => undo.whileTrying(failing)).toThrow(error);
+  expect({ standing, details: error.details }).toEqual({ standing: [], details: "eth0" });
+});
+
+test("what could not be taken back is told behind what went wrong", () => {
+  const { build, undo, standing } = tower();
+  const failing = () => {
+    build("address", true);
+    build("link");
+    throw new TypeError("x is not a function");
+  };
+  expect(() => undo.whileTrying(failing)).toThrow(
+    expect.objectContaining({
+      code: 999,
+      details: "TypeError: x is not a function; and could not undo: take address: address fell",
+    }),
+  );
+  expect(standing).toEqual([]);
 });

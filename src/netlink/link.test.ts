@@ -108,6 +108,7 @@ test("a link of the kernel's is read", () => {
     up: true,
     mtu: 1450,
     group: 26220,
+    mac: fromHex("06fe0af40107"),
     peerIndex: 2,
     alias: "flatnet:default/web-0",
   };
@@ -118,7 +119,7 @@ test("a link of the kernel's is read", () => {
   }
 });
 
-test("a link without peer and alias has neither", () => {
+test("a link without MAC, peer and alias has none of them", () => {
   expect(decodeLink(message(LOOPBACK))).toEqual({
     index: 1,
     name: "lo",

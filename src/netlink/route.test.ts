@@ -79,6 +79,16 @@ test.for<[command: string, route: Route, body: string]>([
     route("10.244.9.0/24", { via: "172.18.0.3", table: 1000, mtu: 1400 }),
     "02180000 00460001 00000000  08000100 0af40900  08000500 ac120003  08000f00 e8030000  0c000800 08000200 78050000",
   ],
+  [
+    "ip route add 10.244.9.0/24 via 10.0.0.9 proto 70 mtu 1400 advmss 1360",
+    route("10.244.9.0/24", { via: "10.0.0.9", mtu: 1400, advmss: 1360 }),
+    "02180000 fe460001 00000000  08000100 0af40900  08000500 0a000009  14000800 08000200 78050000 08000800 50050000",
+  ],
+  [
+    "ip route add 10.244.9.0/24 via 10.0.0.9 proto 70 advmss 1360",
+    route("10.244.9.0/24", { via: "10.0.0.9", advmss: 1360 }),
+    "02180000 fe460001 00000000  08000100 0af40900  08000500 0a000009  0c000800 08000800 50050000",
+  ],
 ])("the bytes of %s are sent", ([, it, body]) => {
   expectSentInAnyOrder(addRoute(it), { type: RTM_NEWROUTE, flags: ADD, body }, RTMSG);
 });
@@ -135,6 +145,15 @@ test("a route is looked up as iproute2 does it", () => {
     type: RTM_GETROUTE,
     flags: 0,
     body: "0a800000 00000000 00000000  14000100 20010db8 00000000 00000000 00000001",
+  });
+});
+
+test("the table's entry that a look-up finds is asked for as iproute2 asks", () => {
+  // ip route get fibmatch 10.0.0.9, which also sets RTM_F_LOOKUP_TABLE (0x1000) in rtm_flags.
+  expectSent(lookUpRoute(parseAddress("10.0.0.9"), true), {
+    type: RTM_GETROUTE,
+    flags: 0,
+    body: "02200000 00000000 00200000  08000100 0a000009",
   });
 });
 

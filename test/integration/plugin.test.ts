@@ -26,7 +26,9 @@ import {
 const V4 = "10.77.1.0/24";
 const V6 = "fd00:77:1::/64";
 const FAMILIES = { v4: [V4], v6: [V6], dual: [V4, V6] } as const;
-const VERSIONS = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;
+/** The versions whose results name the interfaces. */
+const VERSIONS = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;
+const ALL_VERSIONS = ["0.1.0", "0.2.0", ...VERSIONS] as const;
 const GATEWAYS = { 4: "169.254.1.1", 6: "fe80::1" } as const;
 
 /** The rtnetlink group, route protocol and prefix that mark what is flatnet's, as numbers an operator would see. */
@@ -488,20 +490,24 @@ describe.runIf(canUseKernel())("the plugin", () => {
       ["name", { name: 5 }, 7],
       ["name", { name: "a b" }, 7],
       ["cniVersion", { cniVersion: 1.1 }, 7],
-      ["cniVersion", { cniVersion: "0.2.0" }, 1],
+      ["cniVersion", { cniVersion: "0.0.1" }, 1],
       ["cniVersion", { cniVersion: "9.9.9" }, 1],
       ["socket", { socket: true }, 7],
       ["socket", { socket: "relative" }, 7],
       ["socket", { socket: `/${"s".repeat(200)}` }, 7],
       ["timeoutMs", { timeoutMs: "10s" }, 7],
       ["timeoutMs", { timeoutMs: -1 }, 7],
-      ["timeoutMs", { timeoutMs: null }, 7],
+      ["timeoutMs", { timeoutMs: {} }, 7],
       ["connectWaitMs", { connectWaitMs: 1.5 }, 7],
       ["mtu", { mtu: "1500" }, 7],
       ["mtu", { mtu: 67 }, 7],
       ["mtu", { mtu: 70_000 }, 7],
       ["journalDir", { journalDir: [] }, 7],
-      ["prevResult", { prevResult: {} }, 2],
+      ["prevResult", { prevResult: 5 }, 7],
+      ["prevResult.cniVersion", { prevResult: { cniVersion: 5 } }, 7],
+      ["runtimeConfig.ips", { runtimeConfig: { ips: "10.77.1.5" } }, 7],
+      ["routes.0.dst", { routes: [{ dst: "default" }] }, 7],
+      ["sysctls", { sysctls: { "kernel.hostname": "x" } }, 7],
     ])(
       "a configuration whose %s is wrong is refused, and the key and its value are named: %j",
       async (key, conf, code) => {
@@ -523,7 +529,7 @@ describe.runIf(canUseKernel())("the plugin", () => {
     test("VERSION answers with the versions that are supported, whatever is on stdin", async () => {
       for (const stdin of ['{"cniVersion":"0.4.0"}', "{}", ""]) {
         const finished = await runPlugin(node.netns, { CNI_COMMAND: "VERSION" }, stdin);
-        expect(resultOf(finished)).toMatchObject({ supportedVersions: VERSIONS });
+        expect(resultOf(finished)).toMatchObject({ supportedVersions: ALL_VERSIONS });
       }
     });
   });
