@@ -608,26 +608,27 @@ export function commandArbitraries(subnets: Readonly<Record<4 | 6, string>>): fc
   const del = fc.tuple(n, netns, fc.boolean(), fc.boolean()).map((args) => delCommand(...args));
   const check = n.map(checkCommand);
   const start = fc.constant(null).map(startDaemonCommand);
-  // As often as they are named.
+  const status = fc.constant(null).map(statusCommand);
+  const retire = fc.constant(null).map(retireCommand);
+  const mostly = fc.constantFrom(true, true, true, false);
+  // As often as they are named; the daemon is up most of the time.
   return [
-    ...[add, add, add, add, add, add, n.map(addAgainCommand)],
+    ...[add, add, add, add, add, add, add, add, n.map(addAgainCommand)],
     fc.tuple(target, wish, moment).map((args) => addKilledCommand(...args)),
     fc.tuple(target, wish, moment).map((args) => addKilledCommand(...args)),
     fc.tuple(target, wish, moment).map((args) => addCutOffCommand(...args)),
     target.map(addMissingCommand),
-    ...[del, del, del],
+    ...[del, del],
     target.map(delUnknownCommand),
-    fc.tuple(n, moment).map((args) => delKilledCommand(...args)),
     fc.tuple(n, moment).map((args) => delKilledCommand(...args)),
     fc.tuple(n, moment).map((args) => delCutOffCommand(...args)),
     ...[check, check, check],
-    fc.array(fc.boolean(), { minLength: 1, maxLength: 16 }).map(gcCommand),
-    fc.constant(null).map(statusCommand),
+    fc.array(mostly, { minLength: 4, maxLength: 16 }).map(gcCommand),
+    ...[status, status],
     fc.constantFrom("SIGTERM" as const, "SIGKILL" as const).map(stopDaemonCommand),
-    // Down is the rarer of its two states.
-    ...[start, start, start, addDuringStart, addDuringStart],
+    ...[start, start, start, start, start, start, addDuringStart, addDuringStart, addDuringStart],
     ...[podIndex.map(vanishCommand), podIndex.map(newPodCommand), podIndex.map(newPodCommand)],
-    fc.constant(null).map(retireCommand),
+    ...[retire, retire],
     n.map(removeLinkCommand),
     fc.tuple(n, part).map((args) => removePartCommand(...args)),
   ];
