@@ -3,7 +3,6 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { fromHex } from "../../test/helpers/hex.ts";
 import { expectSent, expectSentInAnyOrder } from "../../test/helpers/netlink-golden.ts";
-import { formatMac } from "../net/mac.ts";
 import {
   createVeth,
   decodeLink,
@@ -112,11 +111,8 @@ test("a link of the kernel's is read", () => {
     peerIndex: 2,
     alias: "flatnet:default/web-0",
   };
-  for (const type of [RTM_NEWLINK, RTM_DELLINK]) {
-    const { mac, ...rest } = decodeLink(message(HOST_END, type)) ?? {};
-    expect(rest).toEqual(link);
-    expect(mac === undefined ? "" : formatMac(mac)).toBe("06:fe:0a:f4:01:07");
-  }
+  expect(decodeLink(message(HOST_END))).toEqual(link);
+  expect(decodeLink(message(HOST_END, RTM_DELLINK))).toEqual(link);
 });
 
 test("a link without MAC, peer and alias has none of them", () => {
