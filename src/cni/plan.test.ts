@@ -72,6 +72,16 @@ test.for<[family: string, addresses: string[], linkLocal: string, pod: string[],
   expect(what(hostRequests(it, 6))).toEqual(["set addrgenmode none on flcyhtu3dozzl", "set flcyhtu3dozzl up", ...host]);
 });
 
+test("the host end of a pod with hostPorts takes part in the node's 127.0.0.0/8, before it is up", () => {
+  const runtimeConfig = { portMappings: [{ hostPort: 80, containerPort: 8080, protocol: "tcp" }] };
+  const host = hostRequests(planWith({ runtimeConfig }, "10.244.1.7"), 6).map(({ what }) => what);
+  expect(host.slice(0, 3)).toEqual([
+    "set addrgenmode none on flcyhtu3dozzl",
+    "set route_localnet on flcyhtu3dozzl",
+    "set flcyhtu3dozzl up",
+  ]);
+});
+
 test("the host end goes up in the last batch, and only there with its alias", () => {
   const it = plan("10.244.1.7");
   const IFLA_IFALIAS = 20;

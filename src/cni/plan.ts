@@ -6,7 +6,7 @@ import { type Family, familyOf, formatAddress, hostLength, parseAddress } from "
 import { formatMac, hostMac, linkLocal, podMac } from "../net/mac.ts";
 import { type Attachment, hostLinkName, LINK_GROUP, linkAlias, ROUTE_PROTOCOL } from "../net/names.ts";
 import { addAddress } from "../netlink/address.ts";
-import { createVeth, getLink, setAddrGenModeNone, setLinkUp, type VethEnd } from "../netlink/link.ts";
+import { createVeth, getLink, setAddrGenModeNone, setLinkUp, setRouteLocalnet, type VethEnd } from "../netlink/link.ts";
 import type { Request } from "../netlink/message.ts";
 import { addNeighbour } from "../netlink/neighbour.ts";
 import { addRoute, type Route, replaceRoute, TABLE_MAIN } from "../netlink/route.ts";
@@ -34,13 +34,15 @@ export interface PodNetworkPlan {
   /** Sysctls of the pod's namespace, as paths below /proc/sys/net: "ipv6/conf/eth0/accept_dad". */
   readonly sysctls: readonly (readonly [path: string, value: string])[];
   readonly bandwidth: Bandwidth | undefined;
+  /** Ports of the node lead here. */
+  readonly hasHostPorts: boolean;
 }
 
 /** A route of the pod out of its link. */
 export type PodRoute = Omit<Route, "oif" | "protocol" | "kind">;
 
 /** What the configuration asks for beside an address. */
-export type Wishes = Pick<PluginConf, "mac" | "routes" | "sysctls" | "bandwidth">;
+export type Wishes = Pick<PluginConf, "mac" | "routes" | "sysctls" | "bandwidth" | "portMappings">;
 
 /**
  * @param addresses at least one
@@ -65,6 +67,7 @@ export function planPodNetwork(
     routes: addresses.flatMap((address) => planRoutes(familyOf(address), wishes.routes)),
     sysctls: planSysctls(attachment.ifname, addresses, wishes.sysctls),
     bandwidth: wishes.bandwidth,
+    hasHostPorts: wishes.portMappings.length > 0,
   };
 }
 
@@ -158,7 +161,9 @@ export function podRequests(plan: PodNetworkPlan, index: number): Request[] {
 /** In the host's namespace, with the index of its end. The last step: a host end that is up is a pod that is finished. */
 export function hostRequests(plan: PodNetworkPlan, index: number): Request[] {
   const { name } = plan.host;
-  const requests = [setAddrGenModeNone(index, name), setLinkUp(index, name, plan.alias)];
+  const requests = [setAddrGenModeNone(index, name)];
+  if (plan.hasHostPorts) requests.push(setRouteLocalnet(index, name));
+  requests.push(setLinkUp(index, name, plan.alias));
   for (const address of plan.addresses) {
     const family = familyOf(address);
     requests.push(

@@ -36,7 +36,11 @@ const IFLA_INFO_DATA = 2;
 const VETH_INFO_PEER = 1;
 const IFLA_INET6_ADDR_GEN_MODE = 8;
 const IN6_ADDR_GEN_MODE_NONE = 1;
+const AF_INET = 2;
 const AF_INET6 = 10;
+/** include/uapi/linux/if_link.h and ip.h. */
+const IFLA_INET_CONF = 1;
+const IPV4_DEVCONF_ROUTE_LOCALNET = 26;
 const RTEXT_FILTER_SKIP_STATS = 8;
 
 /** struct ifinfomsg: family, pad, type, index, flags, change mask. */
@@ -103,6 +107,19 @@ export function setAddrGenModeNone(index: number, name: string): Request {
   });
   const what = `set addrgenmode none on ${name}`;
   return { type: RTM_SETLINK, flags: 0, body: body.done(), what, tolerates: "EAFNOSUPPORT" };
+}
+
+/**
+ * `sysctl net.ipv4.conf.NAME.route_localnet=1`: lets the node's own 127.0.0.0/8 speak through this link, which a hostPort on
+ * localhost needs. The rules of hostPorts keep pods from using it the other way.
+ */
+export function setRouteLocalnet(index: number, name: string): Request {
+  const body = ifinfo(index).nest(IFLA_AF_SPEC, (spec) => {
+    spec.nest(AF_INET, (inet) =>
+      inet.nest(IFLA_INET_CONF, (conf) => conf.attrU32(IPV4_DEVCONF_ROUTE_LOCALNET, 1)),
+    );
+  });
+  return { type: RTM_SETLINK, flags: 0, body: body.done(), what: `set route_localnet on ${name}` };
 }
 
 /** `ip link set NAME up`, with an alias where one is given. */

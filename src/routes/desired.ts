@@ -4,8 +4,14 @@ import { type Prefix, prefixBytes } from "../net/prefix.ts";
 import type { Route } from "../netlink/route.ts";
 import type { Node, Self } from "./peers.ts";
 
-/** IPv6 routes have a metric always; 1024 is the kernel's own default (IP6_RT_PRIO_USER), written down so that the key is whole. */
+/** IPv6 routes have a metric always; this is the kernel's own default (IP6_RT_PRIO_USER), written down so that the key is whole. */
 const IPV6_PRIORITY = 1024;
+
+/**
+ * Behind whatever else leads to the subnet: a bridge whose pods have addresses of flatnet-ipam has a route of its own to
+ * it, of metric 0 in IPv4 and 256 in IPv6.
+ */
+const UNREACHABLE_PRIORITY = 1024;
 
 /**
  * The node routes a node should have: one for each subnet of each peer through that peer's address of the same family,
@@ -13,7 +19,11 @@ const IPV6_PRIORITY = 1024;
  * default route. Pure.
  */
 export function desiredRoutes(nodes: readonly Node[], self: Self): Route[] {
-  const routes = self.podCIDRs.map((prefix): Route => ({ ...common(prefix), kind: "unreachable" }));
+  const routes = self.podCIDRs.map((prefix): Route => ({
+    ...common(prefix),
+    kind: "unreachable",
+    priority: UNREACHABLE_PRIORITY,
+  }));
   for (const node of nodes) {
     if (node.name === self.name) continue;
     for (const prefix of node.podCIDRs) {

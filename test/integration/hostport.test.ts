@@ -131,7 +131,6 @@ describe.runIf(canUseKernel())("hostPorts", () => {
 
   test.each(cases.filter(({ family }) => family === 4))("lead there from the node's 127.0.0.1: $name", async (c) => {
     const pod = await runPod("web", bothProtocols(8080));
-    await routeLocalnet(pod.hostIfname, node.netns);
     const probed = await probe(nodeHost, "127.0.0.1", 8080, c);
     expect(probed).toMatchObject({ receiver: "web", reachedAt: pod.address[4], local: "127.0.0.1" });
     expect([NODE[4], OTHER[4]]).toContain((probed as { saw: string }).saw);
@@ -160,11 +159,10 @@ describe.runIf(canUseKernel())("hostPorts", () => {
   });
 
   test("don't let a pod reach what the node has on 127.0.0.1", async () => {
-    const { pod, host, hostIfname } = await runPod("web", bothProtocols(8080));
-    await routeLocalnet(hostIfname, node.netns);
+    const { pod, host } = await runPod("web", bothProtocols(8080));
     await nodeHost.listen(POD_PORT, [4]);
     // A pod that may change its routes can send there.
-    await routeLocalnet("eth0", pod.netns);
+    await run(pod.netns.command("sysctl", "-qw", "net.ipv4.conf.eth0.route_localnet=1"));
     await pod.netns.ip("address", "delete", "127.0.0.1/8", "dev", "lo");
     await pod.netns.ip("route", "add", "127.0.0.1/32", "via", "169.254.1.1", "dev", "eth0");
     const before = await localnetDrops();
@@ -241,11 +239,6 @@ describe.runIf(canUseKernel())("hostPorts", () => {
     const host = await LabHost.start(name, netns.name, SELF_COMMAND, new AbortController().signal);
     until.add(() => host.stop());
     return host;
-  }
-
-  /** What the plugin is to set on the host end of a pod with hostPorts. */
-  async function routeLocalnet(ifname: string, netns: Netns): Promise<void> {
-    await run(netns.command("sysctl", "-qw", `net.ipv4.conf.${ifname}.route_localnet=1`));
   }
 
   async function localnetDrops(): Promise<number> {

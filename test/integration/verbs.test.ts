@@ -1028,7 +1028,7 @@ describe.runIf(canUseKernel())("TRACEPARENT", () => {
   });
 
   // The plugin passes it on; the daemon does not log it yet.
-  test.todo("is in the daemon's log line of the request", async () => {
+  test("is in the daemon's log line of the request", async () => {
     const pod = await newPod();
     resultOf(await node().run("ADD", pod, { env: { TRACEPARENT } }));
     expect(await node().run("DEL", pod, { env: { TRACEPARENT } })).toEqual(SILENCE);
