@@ -115,9 +115,7 @@ export function setAddrGenModeNone(index: number, name: string): Request {
  */
 export function setRouteLocalnet(index: number, name: string): Request {
   const body = ifinfo(index).nest(IFLA_AF_SPEC, (spec) => {
-    spec.nest(AF_INET, (inet) =>
-      inet.nest(IFLA_INET_CONF, (conf) => conf.attrU32(IPV4_DEVCONF_ROUTE_LOCALNET, 1)),
-    );
+    spec.nest(AF_INET, (inet) => inet.nest(IFLA_INET_CONF, (conf) => conf.attrU32(IPV4_DEVCONF_ROUTE_LOCALNET, 1)));
   });
   return { type: RTM_SETLINK, flags: 0, body: body.done(), what: `set route_localnet on ${name}` };
 }

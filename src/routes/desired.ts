@@ -19,11 +19,13 @@ const UNREACHABLE_PRIORITY = 1024;
  * default route. Pure.
  */
 export function desiredRoutes(nodes: readonly Node[], self: Self): Route[] {
-  const routes = self.podCIDRs.map((prefix): Route => ({
-    ...common(prefix),
-    kind: "unreachable",
-    priority: UNREACHABLE_PRIORITY,
-  }));
+  const routes = self.podCIDRs.map(
+    (prefix): Route => ({
+      ...common(prefix),
+      kind: "unreachable",
+      priority: UNREACHABLE_PRIORITY,
+    }),
+  );
   for (const node of nodes) {
     if (node.name === self.name) continue;
     for (const prefix of node.podCIDRs) {

@@ -381,11 +381,12 @@ describe.runIf(canUseKernel())("routes that are there before the daemon", () => 
     await waitForRoutes(node.netns, [...OWN_ROUTES, ...routesTo(PEER_2), ...routesTo(PEER_3)]);
   });
 
-  test("a foreign one to the node's own subnet is never changed, and the daemon serves all the same", async () => {
+  test("a foreign one to the node's own subnet comes first, and ours stands behind it", async () => {
     const { node } = await newSite(peersText(NODE, PEER_2));
     await node.netns.ip("route", "add", OWN[0], "via", "172.31.0.99", "proto", "static");
     await node.start();
-    await waitForLog(node, 0, '"level":"error"', `unreachable ${OWN[0]}`);
+    expect(await node.netns.ip("route", "get", "10.77.1.200")).toContain("via 172.31.0.99");
+    expect((await ourRoutes(node.netns)).sort()).toEqual([...OWN_ROUTES, ...routesTo(PEER_2)].sort());
     expect((await allRoutes(node.netns)).map(inWords)).toContain(`${OWN[0]} via 172.31.0.99`);
     expect((await node.allocations()).allocations).toEqual([]);
   });

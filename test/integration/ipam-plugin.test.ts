@@ -165,7 +165,6 @@ describe.runIf(canUseKernel()).each(Object.entries(FAMILIES))("flatnet-ipam with
     expect(await recordsOf(node())).toEqual({ gateways: [...gateways].sort(), pods: [] });
   });
 
-  // Not for IPv4 yet: the node's `unreachable` route to its own subnet has the metric 0 of the bridge's, and comes first.
   test("lets pods on a bridge reach the node by the gateway", async () => {
     onTestFinished(() => runToEnd(inNetns(node().netns.path, "ip", "link", "delete", "cni0")).then(() => {}));
     const plugin: PluginEntry = { type: "bridge", bridge: "cni0", isDefaultGateway: true, ipam: ipamOf(node()) };

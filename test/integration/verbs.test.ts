@@ -1027,7 +1027,6 @@ describe.runIf(canUseKernel())("TRACEPARENT", () => {
     await node().del(pod);
   });
 
-  // The plugin passes it on; the daemon does not log it yet.
   test("is in the daemon's log line of the request", async () => {
     const pod = await newPod();
     resultOf(await node().run("ADD", pod, { env: { TRACEPARENT } }));
