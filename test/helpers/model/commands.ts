@@ -44,6 +44,8 @@ interface Target {
   readonly ifname: string;
 }
 
+const NO_WISH: Wish = { portMappings: [], ips: [] };
+
 type Command = fc.AsyncCommand<Model, Reality>;
 
 /** Compares everything once, and lets what is open be decided first. */
@@ -180,7 +182,7 @@ function attachmentFor(model: Model, pod: ModelPod, { container, ifname }: Omit<
     ifname,
     pod,
     hostIfname: hostLinkName({ network: NETWORK, containerId, ifname }, sha256),
-    wish: { portMappings: [], ips: [] },
+    wish: NO_WISH,
     addresses: undefined,
     record: "no",
     onlyAppears: false,
@@ -280,6 +282,27 @@ function addKilledCommand(target: Target, wish: Wish, killAfterMs: number): Comm
   });
 }
 
+/** ADDs that are in flight together, so many that the addresses may run out. */
+function addTogetherCommand(pods: readonly number[]): Command {
+  return command(`ADD to pods ${pods.join(", ")} together`, async (model, reality) => {
+    const attachments: Attachment[] = [];
+    for (const pod of pods) {
+      attachments.push(await prepareAdd(model, reality, { pod, container: 0, ifname: "eth0" }, NO_WISH));
+    }
+    const fresh = attachments.filter(({ record }) => record === "no");
+    // To each other they are open: who comes first is not known, nor who gives up again.
+    for (const attachment of fresh) attachment.record = "open";
+    const expected = attachments.map((attachment) => model.expectAdd(attachment));
+    const finished = await Promise.all(attachments.map((attachment) => callPlugin(reality, "ADD", attachment, {})));
+    for (const attachment of fresh) attachment.record = "no";
+    const outcomes: string[] = [];
+    for (const [i, attachment] of attachments.entries()) {
+      outcomes.push(await finishAdd(model, attachment, finished[i] as Finished, expected[i] as Expected[]));
+    }
+    return outcomes.join("; ");
+  });
+}
+
 /** The namespace that the runtime names has never been. */
 function addMissingCommand(target: Target): Command {
   return command(`ADD ${show(target)} into nothing`, async (model, reality) => {
@@ -325,6 +348,24 @@ function delCommand(n: number, netns: DelNetns, withResult: boolean, twice: bool
       return `${keyOf(attachment)}: ${outcome}`;
     },
     (model) => pick(model, n) !== undefined,
+  );
+}
+
+/** DELs that are in flight together. */
+function delTogetherCommand(ns: readonly number[]): Command {
+  return command(
+    `DEL ${ns.join(", ")} together`,
+    async (model, reality) => {
+      const attachments = new Set(ns.map((n) => pick(model, n, isThere) as Attachment));
+      const deleting = [...attachments].map(async (attachment) => ({
+        attachment,
+        finished: await callPlugin(reality, "DEL", attachment, {}),
+      }));
+      const ended = await Promise.all(deleting);
+      for (const { attachment, finished } of ended) finishDel(model, attachment, finished, "its own");
+      return [...attachments].map(keyOf).join(", ");
+    },
+    (model) => pick(model, 0, isThere) !== undefined,
   );
 }
 
@@ -580,7 +621,7 @@ export function commandArbitraries(subnets: Readonly<Record<4 | 6, string>>): fc
     },
     { requiredKeys: ["hostPort", "containerPort", "protocol"] },
   );
-  const ip4 = fc.nat({ max: 7 }).map((last) => `${subnets[4]}${last}`);
+  const ip4 = fc.integer({ min: 1, max: 7 }).map((last) => `${subnets[4]}${last}`);
   const ip6 = fc.nat({ max: 7 }).map((last) => `${subnets[6]}${last === 0 ? "" : last}`);
   const rarely = <T>(arbitrary: fc.Arbitrary<T[]>) =>
     fc.oneof({ arbitrary: fc.constant<T[]>([]), weight: 3 }, { arbitrary, weight: 1 });
@@ -604,6 +645,7 @@ export function commandArbitraries(subnets: Readonly<Record<4 | 6, string>>): fc
   const netns = fc.constantFrom<DelNetns>("its own", "its own", "none", "another path", "the node's");
   const part = fc.constantFrom<Removable>("host route 4", "host route 6", "pod address 6");
   const add = fc.tuple(target, wish).map((args) => addCommand(...args));
+  const addTogether = fc.uniqueArray(podIndex, { minLength: 2, maxLength: PODS }).map(addTogetherCommand);
   const addDuringStart = fc.tuple(target, wish).map((args) => addDuringStartCommand(...args));
   const del = fc.tuple(n, netns, fc.boolean(), fc.boolean()).map((args) => delCommand(...args));
   const check = n.map(checkCommand);
@@ -618,7 +660,9 @@ export function commandArbitraries(subnets: Readonly<Record<4 | 6, string>>): fc
     fc.tuple(target, wish, moment).map((args) => addKilledCommand(...args)),
     fc.tuple(target, wish, moment).map((args) => addCutOffCommand(...args)),
     target.map(addMissingCommand),
+    ...[addTogether, addTogether],
     ...[del, del],
+    fc.uniqueArray(n, { minLength: 2, maxLength: 6 }).map(delTogetherCommand),
     target.map(delUnknownCommand),
     fc.tuple(n, moment).map((args) => delKilledCommand(...args)),
     fc.tuple(n, moment).map((args) => delCutOffCommand(...args)),
