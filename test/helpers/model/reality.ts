@@ -6,7 +6,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { LINK_PREFIX, ROUTE_PROTOCOL } from "../../../src/net/names.ts";
-import { type Cleanup, run } from "../daemon.ts";
+import { Cleanup, run } from "../daemon.ts";
 import { type FlatnetNode, listRoutes } from "../flatnet-node.ts";
 import { createNetns, type Netns } from "../netns.ts";
 
@@ -54,8 +54,8 @@ export interface Seen {
 export class Reality {
   readonly node: FlatnetNode;
   readonly #cleanup: Cleanup;
-  /** Of the pods that are alive, by path. */
-  readonly #pods = new Map<string, Netns>();
+  /** Those that are alive, by path. */
+  readonly #pods = new Map<string, { readonly netns: Netns; readonly cleanup: Cleanup }>();
 
   constructor(node: FlatnetNode, cleanup: Cleanup) {
     this.node = node;
@@ -63,30 +63,33 @@ export class Reality {
   }
 
   async createPod(): Promise<Netns> {
-    const netns = await createNetns("model", {
-      add: (remove) => this.#cleanup.add(() => (this.#pods.has(netns.path) ? remove() : undefined)),
-    } as Cleanup);
-    this.#pods.set(netns.path, netns);
+    const cleanup = new Cleanup();
+    const netns = await createNetns("model", cleanup);
+    // Nothing is left to do for one that has been removed by then.
+    this.#cleanup.add(() => cleanup.run());
+    this.#pods.set(netns.path, { netns, cleanup });
     return netns;
   }
 
-  pod(path: string): Netns | undefined {
-    return this.#pods.get(path);
+  /** @throws Error when there is none (any more) */
+  pod(path: string): Netns {
+    const pod = this.#pods.get(path);
+    if (pod === undefined) throw new Error(`there is no pod at ${path}`);
+    return pod.netns;
   }
 
   async removePod(path: string): Promise<void> {
-    const netns = this.#pods.get(path);
-    if (netns === undefined) return;
-    await run(["ip", "netns", "delete", netns.name]);
+    await this.#pods.get(path)?.cleanup.run();
     this.#pods.delete(path);
   }
 
   async see(daemonUp: boolean): Promise<Seen> {
     const { node } = this;
     const daemon = daemonUp ? this.#seeDaemon() : Promise.resolve(undefined);
-    const pods = Promise.all([...this.#pods].map(async ([path, netns]) => [path, await seeEnds(netns)] as const));
-    const [links, v4, v6, ends, seen] = await Promise.all([
-      node.netns.ip("-json", "link").then((text) => JSON.parse(text) as { ifname: string }[]),
+    const pods = Promise.all([...this.#pods].map(async ([path, { netns }]) => [path, await seeEnds(netns)] as const));
+    // First: a link that is ending takes its routes with it before it goes, so that no route is seen without its link.
+    const links: { ifname: string }[] = JSON.parse(await node.netns.ip("-json", "link"));
+    const [v4, v6, ends, seen] = await Promise.all([
       listRoutes(node.netns, 4),
       listRoutes(node.netns, 6),
       pods,
