@@ -16,12 +16,24 @@ import {
 import { parseAddress } from "../../../src/net/address.ts";
 import { LINK_PREFIX } from "../../../src/net/names.ts";
 import { indexOf, parsePrefix } from "../../../src/net/prefix.ts";
+import type { SandboxConfig } from "../cri/client.ts";
 import { type Cleanup, CommandError, type Daemon, startDaemon } from "../daemon.ts";
 import { type CableEnd, createNetns, joinByCable, type Netns } from "../netns.ts";
 import { type Containerd, startContainerd } from "./containerd.ts";
 
 /** Debian's reference plugins (package containernetworking-plugins). */
 export const REFERENCE_PLUGINS = "/usr/lib/cni";
+
+/** How a node's network configuration list differs from one with flatnet alone, without capabilities. */
+export interface NodeNetwork {
+  /** What flatnet's entry says further. */
+  readonly flatnet?: object;
+  /** The entries behind it, of reference plugins. */
+  readonly behind?: readonly { readonly type: string }[];
+}
+
+/** What a pod may ask its node's network for. */
+export type NetworkRequest = Pick<SandboxConfig, "portMappings" | "annotations">;
 
 export interface Sandbox {
   readonly id: string;
@@ -59,7 +71,7 @@ export interface Node {
   /** Does nothing if it does not run. */
   stopFlatnetd(signal?: NodeJS.Signals): Promise<void>;
   /** Runs a sandbox, and returns it as the runtime describes it. */
-  runSandbox(podName: string): Promise<Sandbox>;
+  runSandbox(podName: string, request?: NetworkRequest): Promise<Sandbox>;
   removeSandbox(id: string): Promise<void>;
   /** What the daemon has given out, ordered by container. */
   allocations(): Promise<Allocation[]>;
@@ -87,12 +99,15 @@ const PLANS: readonly [Plan, Plan] = [
 ];
 
 /** Starts two nodes, joined by a cable, that know each other. `cleanup` ends them. */
-export async function startTwoNodes(cleanup: Cleanup): Promise<[Node, Node]> {
+export async function startTwoNodes(
+  cleanup: Cleanup,
+  networks: readonly [NodeNetwork, NodeNetwork] = [{}, {}],
+): Promise<[Node, Node]> {
   const [one, two] = PLANS;
   const first = await createNetns(one.name, cleanup);
   const second = await createNetns(two.name, cleanup);
   await joinByCable(uplink(one, first), uplink(two, second));
-  return [await startNode(one, first, cleanup), await startNode(two, second, cleanup)];
+  return [await startNode(one, networks[0], first, cleanup), await startNode(two, networks[1], second, cleanup)];
 }
 
 function uplink(plan: Plan, netns: Netns): CableEnd {
@@ -100,7 +115,7 @@ function uplink(plan: Plan, netns: Netns): CableEnd {
   return { netns, ifname: "uplink", addresses: plan.addresses.map(withLength) };
 }
 
-async function startNode(plan: Plan, netns: Netns, cleanup: Cleanup): Promise<Node> {
+async function startNode(plan: Plan, network: NodeNetwork, netns: Netns, cleanup: Cleanup): Promise<Node> {
   const directory = mkdtempSync(join(tmpdir(), `${plan.name}-`));
   cleanup.add(() => rmSync(directory, { recursive: true, force: true }));
   const socket = join(directory, "flatnetd.sock");
@@ -128,15 +143,21 @@ async function startNode(plan: Plan, netns: Netns, cleanup: Cleanup): Promise<No
   await startFlatnetd();
   cleanup.add(() => stopFlatnetd());
 
+  const behind = network.behind ?? [];
+  const reference = ["loopback", ...behind.map(({ type }) => type)];
+  // Shorter than a person would want, so that a test with the daemon down need not wait.
+  const own = { type: "flatnet", socket, journalDir: join(stateDir, "journal"), connectWaitMs: 1000 };
   const containerd = await startContainerd(
     {
       netns,
-      plugins: { flatnet: built("flatnet"), loopback: join(REFERENCE_PLUGINS, "loopback") },
+      plugins: {
+        flatnet: built("flatnet"),
+        ...Object.fromEntries(reference.map((type) => [type, join(REFERENCE_PLUGINS, type)])),
+      },
       conflist: {
         cniVersion: "1.0.0",
         name: "flatnet",
-        // Shorter than a person would want, so that a test with the daemon down need not wait.
-        plugins: [{ type: "flatnet", socket, journalDir: join(stateDir, "journal"), connectWaitMs: 1000 }],
+        plugins: [{ ...own, ...network.flatnet }, ...behind],
       },
     },
     cleanup,
@@ -149,7 +170,7 @@ async function startNode(plan: Plan, netns: Netns, cleanup: Cleanup): Promise<No
     containerd,
     startFlatnetd,
     stopFlatnetd,
-    runSandbox: (podName) => runSandbox(containerd, podName),
+    runSandbox: (podName, request) => runSandbox(containerd, podName, request),
     removeSandbox: async (id) => {
       await containerd.cri.stopPodSandbox(id);
       await containerd.cri.removePodSandbox(id);
@@ -176,8 +197,12 @@ function built(name: string): string {
 }
 
 /** Runs a sandbox on any containerd, whatever its network, and returns it as the runtime describes it. */
-export async function runSandbox(containerd: Containerd, podName: string): Promise<Sandbox> {
-  const id = await containerd.cri.runPodSandbox(containerd.sandboxConfig(podName));
+export async function runSandbox(
+  containerd: Containerd,
+  podName: string,
+  request: NetworkRequest = {},
+): Promise<Sandbox> {
+  const id = await containerd.cri.runPodSandbox({ ...containerd.sandboxConfig(podName), ...request });
   const { addresses, netns } = await containerd.cri.podSandboxStatus(id);
   return { id, addresses, netns: containerd.hostPath(netns) };
 }

@@ -3,7 +3,7 @@
 // One end of a probe, run by probe.ts in a network namespace. The receiver answers each peer with the address that it sees
 // it under; the sender prints that beside the address that it has itself.
 //
-//     probe.script.ts serve              prints {"tcp": PORT, "udp": PORT}, and serves until it is killed
+//     probe.script.ts serve [PORT]       prints {"tcp": PORT, "udp": PORT}, and serves until it is killed
 //     probe.script.ts dial QUESTIONS     prints an answer a question, in order
 
 import { createSocket } from "node:dgram";
@@ -16,14 +16,15 @@ const DEADLINE_MS = 5000;
 /** An IPv4 peer of a socket that serves both families has an IPv4-mapped address (RFC 4291, section 2.5.5.2). */
 const unmapped = (address = "") => address.replace(/^::ffff:/, "");
 
-async function serve(): Promise<void> {
+/** `port` 0 leaves the choice to the kernel. */
+async function serve(port: number): Promise<void> {
   const tcp = createServer((socket) => {
     // A peer that is gone before it has its answer is its own business.
     socket.on("error", () => {});
     socket.end(unmapped(socket.remoteAddress));
   });
   const udp = createSocket("udp6", (_message, peer) => udp.send(unmapped(peer.address), peer.port, peer.address));
-  await Promise.all([once(tcp.listen(0, "::"), "listening"), once(udp.bind(0, "::"), "listening")]);
+  await Promise.all([once(tcp.listen(port, "::"), "listening"), once(udp.bind(port, "::"), "listening")]);
   print({ tcp: (tcp.address() as AddressInfo).port, udp: udp.address().port });
 }
 
@@ -69,7 +70,7 @@ function print(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);
 }
 
-const [verb = "", questions = "[]"] = process.argv.slice(2);
-if (verb === "serve") await serve();
-else if (verb === "dial") print(await Promise.all((JSON.parse(questions) as ProbeQuestion[]).map(ask)));
+const [verb = "", argument] = process.argv.slice(2);
+if (verb === "serve") await serve(Number(argument ?? 0));
+else if (verb === "dial") print(await Promise.all((JSON.parse(argument ?? "[]") as ProbeQuestion[]).map(ask)));
 else throw new TypeError(`no such end of a probe: ${verb}`);

@@ -28,10 +28,10 @@ export interface Receiver {
   readonly udp: number;
 }
 
-/** Starts a receiver in the network namespace of a file. `cleanup` stops it. */
-export async function startReceiver(netns: string, cleanup: Cleanup): Promise<Receiver> {
+/** Starts a receiver in the network namespace of a file, on `port` or on ports that are free. `cleanup` stops it. */
+export async function startReceiver(netns: string, cleanup: Cleanup, port = 0): Promise<Receiver> {
   const daemon = await startDaemon({
-    argv: inNetns(netns, process.execPath, SCRIPT, "serve"),
+    argv: inNetns(netns, process.execPath, SCRIPT, "serve", String(port)),
     ready: (output) => output.endsWith("}\n"),
   });
   cleanup.add(() => daemon.stop());

@@ -15,12 +15,24 @@ export class CriError extends Error {
   }
 }
 
+/** One port of one container. */
+export interface SandboxPort {
+  readonly protocol: "TCP" | "UDP" | "SCTP";
+  readonly containerPort: number;
+  /** 0 where no hostPort is asked for. */
+  readonly hostPort: number;
+  /** The node's address that it is on; all of them when missing. */
+  readonly hostIp?: string;
+}
+
 /** What a sandbox is asked for with (PodSandboxConfig), as far as the tests care. */
 export interface SandboxConfig {
   readonly metadata: { readonly name: string; readonly uid: string; readonly namespace: string };
   readonly hostname: string;
   readonly dnsConfig: { readonly servers: readonly string[] };
   readonly linux: { readonly cgroupParent: string };
+  readonly portMappings?: readonly SandboxPort[];
+  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 export interface SandboxStatus {
