@@ -24,7 +24,7 @@ const CHAINED: NodeNetwork = {
   behind: [
     { type: "portmap", capabilities: { portMappings: true }, snat: true },
     { type: "bandwidth", capabilities: { bandwidth: true } },
-  ] as NodeNetwork["behind"] & object,
+  ],
 };
 const ALONE: NodeNetwork = { flatnet: { capabilities: { portMappings: true, bandwidth: true } } };
 

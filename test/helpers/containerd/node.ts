@@ -16,6 +16,7 @@ import {
 import { parseAddress } from "../../../src/net/address.ts";
 import { LINK_PREFIX } from "../../../src/net/names.ts";
 import { indexOf, parsePrefix } from "../../../src/net/prefix.ts";
+import type { PluginEntry } from "../chain.ts";
 import type { SandboxConfig } from "../cri/client.ts";
 import { type Cleanup, CommandError, type Daemon, startDaemon } from "../daemon.ts";
 import { type CableEnd, createNetns, joinByCable, type Netns } from "../netns.ts";
@@ -29,7 +30,7 @@ export interface NodeNetwork {
   /** What flatnet's entry says further. */
   readonly flatnet?: object;
   /** The entries behind it, of reference plugins. */
-  readonly behind?: readonly { readonly type: string }[];
+  readonly behind?: readonly PluginEntry[];
 }
 
 /** What a pod may ask its node's network for. */
