@@ -14,7 +14,7 @@ import { type Outcome, succeed, type World } from "./world.ts";
 
 /**
  * CHECK: everything that ADD made, compared with what is there: the record, the result, both ends of the link and what
- * hangs on them. A runtime may take a failed CHECK for good (CNI spec, section 2), so a daemon that can't be asked is
+ * hangs on them, and by the daemon the hostPorts. A runtime may take a failed CHECK for good (CNI spec, section 2), so a daemon that can't be asked is
  * code 11 and no difference.
  * @throws CniError 102 with every difference, 7 without prevResult
  */
@@ -23,11 +23,12 @@ export function check(world: World, args: CmdArgs, conf: PluginConf): Outcome {
   const previous = requirePrevResult(conf);
   const fd = openNetns(sys, args.netns, args.netnsOverride);
   try {
-    const record = new IpamClient(world, conf).get(attachmentOf(conf.name, args));
+    const { allocation: record, problems } = new IpamClient(world, conf).get(attachmentOf(conf.name, args));
     const own = previous.interfaces.findIndex(({ name, sandbox }) => name === args.ifname && sandbox === args.netns);
     const found = own < 0 ? [`prevResult has no interface ${args.ifname} in ${args.netns}`] : [];
     found.push(...recordDifferences(record, previous));
     if (record !== undefined) found.push(...portDifferences(conf.portMappings, record.portMappings));
+    found.push(...problems);
     // Without a record the result is all that tells what the kernel should have.
     const addresses = record === undefined ? addressesOf(previous, own) : podAddresses(record.addresses);
     if (addresses.length > 0) {
@@ -45,7 +46,8 @@ export function check(world: World, args: CmdArgs, conf: PluginConf): Outcome {
 /** CHECK of `flatnet-ipam`: the record, and that the result is still what it says. */
 export function checkIpam(world: World, args: CmdArgs, conf: IpamConf): Outcome {
   const previous = requirePrevResult(conf);
-  report(recordDifferences(new IpamClient(world, conf).get(attachmentOf(conf.name, args)), previous));
+  const { allocation, problems } = new IpamClient(world, conf).get(attachmentOf(conf.name, args));
+  report([...recordDifferences(allocation, previous), ...problems]);
   return succeed();
 }
 

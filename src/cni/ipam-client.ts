@@ -67,13 +67,15 @@ export class IpamClient {
     this.#call("Release", ReleaseRequest.encode({ attachment }).finish(), connectWaitMs);
   }
 
-  /** What the attachment has; undefined when it has nothing. */
-  get(attachment: Attachment): AllocationMessage | undefined {
+  /** What the attachment has, and what of its ports is not in the node's kernel; no allocation when it has nothing. */
+  get(attachment: Attachment): GetAllocationResponse {
     const request = GetAllocationRequest.encode({ attachment }).finish();
     try {
-      return GetAllocationResponse.decode(this.#call("GetAllocation", request, this.#conf.connectWaitMs)).allocation;
+      return GetAllocationResponse.decode(this.#call("GetAllocation", request, this.#conf.connectWaitMs));
     } catch (error) {
-      if (error instanceof RpcError && error.status === Status.NOT_FOUND) return undefined;
+      if (error instanceof RpcError && error.status === Status.NOT_FOUND) {
+        return { allocation: undefined, problems: [] };
+      }
       throw error;
     }
   }

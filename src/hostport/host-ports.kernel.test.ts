@@ -226,6 +226,103 @@ describe.runIf(canUseKernel())("the table", () => {
     expect(await table()).not.toContain("8080");
   });
 
+  test("is found to have a pod's ports, of whatever kind, after a start, a change and the first hostPort", async () => {
+    const ask = await startHostPorts();
+    const record = pod("web", 2, {}, { hostPort: 53, protocol: "udp", hostIp: "192.0.2.1" }, { hostIp: "2001:db8::1" });
+    await ask({ start: [], antiSpoof: true });
+    await ask({ set: record });
+    expect(await ask({ check: record })).toEqual({ problems: [], told: [] });
+    await ask({ set: WEB });
+    expect(await ask({ check: WEB })).toEqual({ problems: [], told: [] });
+    await ask({ start: [record], antiSpoof: false });
+    expect(await ask({ check: record })).toEqual({ problems: [], told: [] });
+  });
+
+  const lost = (port: string, target: string, map: string) =>
+    `hostPort ${port} does not lead to ${target}: nftables map ${map} has nothing for it`;
+
+  test.each<[string, string[][], string[]]>([
+    [
+      "an element that was deleted",
+      [["delete", "element", "inet", "flatnet", "hostport4", "{ tcp . 8080 }"]],
+      [lost("8080/tcp", "10.77.1.2:80", "hostport4")],
+    ],
+    [
+      "an element for one address that was deleted",
+      [["delete", "element", "inet", "flatnet", "hostport6_on", "{ 2001:db8::1 . udp . 53 }"]],
+      [lost("53/udp on 2001:db8::1", "[fd00:77:1::2]:80", "hostport6_on")],
+    ],
+    [
+      "a way to itself that was deleted",
+      [["delete", "element", "inet", "flatnet", "hairpin4", "{ 10.77.1.2 . 10.77.1.2 }"]],
+      ["hostPorts do not lead 10.77.1.2 to itself: nftables set hairpin4 does not have it"],
+    ],
+    [
+      "an element that was changed",
+      [
+        ["delete", "element", "inet", "flatnet", "hostport6", "{ tcp . 8080 }"],
+        ["add", "element", "inet", "flatnet", "hostport6", "{ tcp . 8080 : fd00:77:1::9 . 81 }"],
+      ],
+      ["hostPort 8080/tcp leads to [fd00:77:1::9]:81, and not to [fd00:77:1::2]:80"],
+    ],
+    [
+      "chains that were emptied or deleted",
+      [
+        ["flush", "chain", "inet", "flatnet", "hostport_prerouting"],
+        ["delete", "chain", "inet", "flatnet", "hostport_localnet"],
+      ],
+      [
+        // The rule was a jump to this one.
+        "chain hostport of nftables table inet flatnet has lost rules or jumps to it",
+        "chain hostport_prerouting of nftables table inet flatnet has lost rules or jumps to it",
+        "nftables table inet flatnet has no chain hostport_localnet",
+      ],
+    ],
+    [
+      "a set that was deleted, and not what was in it",
+      [
+        ["flush", "chain", "inet", "flatnet", "hostport"],
+        ["delete", "map", "inet", "flatnet", "hostport4"],
+      ],
+      [
+        "chain hostport of nftables table inet flatnet has lost rules or jumps to it",
+        "nftables table inet flatnet has no set hostport4",
+      ],
+    ],
+    [
+      "the table that was deleted, and not what was in it",
+      [["delete", "table", "inet", "flatnet"]],
+      ["there is no nftables table inet flatnet"],
+    ],
+  ])("is found to lack %s, and is left so", async (_what, commands, problems) => {
+    const ask = await startHostPorts();
+    const record = pod("web", 2, {}, { hostPort: 53, protocol: "udp", hostIp: "2001:db8::1" });
+    await ask({ start: [record], antiSpoof: true });
+    for (const command of commands) await nft(...command);
+    const before = await nft("-s", "list", "ruleset");
+    expect(await ask({ check: record })).toEqual({ problems, told: [] });
+    expect(await nft("-s", "list", "ruleset")).toBe(before);
+  });
+
+  test("is not found wanting for what another pod has lost", async () => {
+    const ask = await startHostPorts();
+    await ask({ start: [WEB, pod("other", 3, { hostPort: 9090 })], antiSpoof: true });
+    await nft("delete", "element", "inet", "flatnet", "hostport4", "{ tcp . 9090 }");
+    expect(await ask({ check: WEB })).toEqual({ problems: [], told: [] });
+  });
+
+  test("is asked about hundreds of ports of a pod, and the first that are lost are named, the others counted", async () => {
+    const ask = await startHostPorts();
+    const record = pod("web", 2, ...Array.from({ length: 300 }, (_, n) => ({ hostPort: 1000 + n })));
+    await ask({ start: [record], antiSpoof: true });
+    expect(await ask({ check: record })).toEqual({ problems: [], told: [] });
+    await nft("flush", "map", "inet", "flatnet", "hostport4");
+    const { problems } = await ask({ check: record });
+    expect(problems).toHaveLength(21);
+    expect(problems?.at(0)).toBe(lost("1000/tcp", "10.77.1.2:80", "hostport4"));
+    expect(problems?.at(-1)).toBe("and 280 more");
+  });
+
   test("is whole however many ports there are, and whatever was in it before", async () => {
     await nft("add", "table", "inet", "flatnet");
     await nft("add", "chain", "inet", "flatnet", "stray");

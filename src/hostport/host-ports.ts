@@ -10,6 +10,7 @@ import { addElements, removeElements, removeTable, replaceTable } from "../nft/t
 import { type Change, Contents } from "./contents.ts";
 import { type Entry, entriesOf, type PortRecord, type TranslatedPort } from "./entries.ts";
 import { HostPortError } from "./errors.ts";
+import { partsOf, problemsOf } from "./inspection.ts";
 import { desiredTable } from "./ruleset.ts";
 import { type FlowTable, StaleFlows } from "./stale-flows.ts";
 
@@ -87,6 +88,33 @@ export class HostPorts {
     return this.#queue(async () => {
       await this.#apply(this.#contents.planSet(attachmentKey(record.attachment), []), record);
       this.#flows.ofPods(record.addresses);
+    });
+  }
+
+  /**
+   * What of the record's ports is not in the kernel as it should be, a sentence each. Asks for these elements alone, whatever
+   * others there are, and changes nothing.
+   * @throws HostPortError HOSTPORT_KERNEL when the kernel can't be asked
+   */
+  check(record: PortRecord): Promise<string[]> {
+    return this.#queue(async () => {
+      let entries: readonly Entry[];
+      try {
+        entries = entriesOf(record);
+      } catch (error) {
+        // From a store of another version, perhaps: it was left out when the daemon started.
+        if (error instanceof HostPortError) return [error.message];
+        throw error;
+      }
+      if (entries.length === 0) return [];
+      const parts = partsOf(entries);
+      try {
+        return problemsOf(parts, await this.#netlink.submit(parts.map(({ request }) => request)));
+      } catch (cause) {
+        if (!(cause instanceof NetlinkError)) throw cause;
+        const message = `the hostPorts of ${attachmentKey(record.attachment)} could not be looked up: ${cause.message}`;
+        throw new HostPortError("HOSTPORT_KERNEL", message, cause);
+      }
     });
   }
 

@@ -129,6 +129,18 @@ const CHAINS: readonly Chain[] = [
   },
 ];
 
+/** The chains that every hostPort needs, and how often each is used at the least: once by each rule in it, and by each jump to it. */
+export const NEEDED_CHAINS: readonly { readonly name: string; readonly uses: number }[] = CHAINS.map(
+  ({ name, rules }) => ({
+    name,
+    uses: rules.length + (name === "hostport" ? CHAINS.flatMap((chain) => chain.rules).filter(isToTheNode).length : 0),
+  }),
+);
+
+function isToTheNode(rule: readonly Expression[]): boolean {
+  return rule === TO_THE_NODE;
+}
+
 /**
  * The whole table.
  * @param entries undefined on a node that has no hostPorts

@@ -107,9 +107,13 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
       if (addresses.length > 0) log.info({ ...attachment, addresses, ...trace }, "addresses taken back");
       return { addresses: [...addresses] };
     }),
-    getAllocation: unary("GetAllocation", async (message: wire.GetAllocationRequest) => {
-      return { allocation: toAllocation(await service.get(parseGetAllocationRequest(message))) };
-    }),
+    getAllocation: unary(
+      "GetAllocation",
+      async (message: wire.GetAllocationRequest): Promise<wire.GetAllocationResponse> => {
+        const { record, problems } = await service.check(parseGetAllocationRequest(message));
+        return { allocation: toAllocation(record), problems: [...problems] };
+      },
+    ),
     status: unary("Status", async (): Promise<wire.StatusResponse> => {
       return { routesSynced: routesSynced(), subnets: await service.counts() };
     }),

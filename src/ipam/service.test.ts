@@ -358,6 +358,33 @@ describe("effects", () => {
     expect(await service.allocate(request("b", WITH_PORT))).toMatchObject({ existed: false });
   });
 
+  test("that are not there any more are told with the record, in turn with ADD and DEL of the attachment", async () => {
+    const { service, effects } = atOnce();
+    const gate = Promise.withResolvers<void>();
+    effects.gate = () => gate.promise;
+    const added = service.allocate(request("a", WITH_PORT));
+    const meanwhile = service.check(attachment("a"));
+    gate.resolve();
+    await added;
+    expect(await meanwhile).toMatchObject({ record: { addresses: ["10.0.0.1"], ...WITH_PORT }, problems: [] });
+    effects.kernel.clear();
+    expect(await service.check(attachment("a"))).toMatchObject({ record: WITH_PORT, problems: ["port 80 is lost"] });
+    expect(effects.kernel.size).toBe(0);
+    await service.allocate(request("b"));
+    expect(await service.check(attachment("b"))).toMatchObject({ problems: [] });
+    await expect(service.check(attachment("c"))).rejects.toMatchObject({ code: "IPAM_UNKNOWN" });
+  });
+
+  test("that can't be looked at are no agreement", async () => {
+    const { service, effects } = atOnce();
+    await service.allocate(request("a", WITH_PORT));
+    effects.failing = true;
+    await expect(service.check(attachment("a"))).rejects.toMatchObject({
+      code: "IPAM_EFFECT",
+      message: "the ports of pods/a/eth0 could not be checked: the kernel says no",
+    });
+  });
+
   test("that fail for an attachment that existed leave it with its addresses", async () => {
     const { service, effects } = atOnce();
     await service.allocate(request("a"));
@@ -457,6 +484,12 @@ class MemoryEffects implements AttachmentEffects {
   async clear(record: AllocationRecord): Promise<void> {
     await this.#enter(record);
     this.kernel.delete(attachmentKey(record.attachment));
+  }
+
+  async check({ attachment, portMappings }: AllocationRecord): Promise<string[]> {
+    if (this.failing) throw new Error("the kernel says no");
+    const held = this.kernel.get(attachmentKey(attachment)) ?? [];
+    return portMappings.filter((port) => !held.includes(port)).map(({ hostPort }) => `port ${hostPort} is lost`);
   }
 
   async #enter(record: AllocationRecord): Promise<void> {

@@ -25,6 +25,8 @@ export interface AttachmentEffects {
   set(record: AllocationRecord): Promise<void>;
   /** Removes what is there of the record's attachment; nothing being there is success. */
   clear(record: AllocationRecord): Promise<void>;
+  /** What of the record is not in the kernel as `set` made it, a sentence each; changes nothing. */
+  check?(record: AllocationRecord): Promise<string[]>;
   /** Ends what is left of the conversations of addresses that were given back. In the background: nobody waits for it. */
   forget?(addresses: readonly string[]): void;
 }
@@ -67,6 +69,13 @@ export interface ReleaseResult {
   readonly addresses: readonly string[];
   /** The DEL came too late: the attachment has been added again after it, and keeps its addresses. */
   readonly readded: boolean;
+}
+
+export interface CheckResult {
+  /** Durable. */
+  readonly record: AllocationRecord;
+  /** What of its ports is not in the kernel as it should be, a sentence each. */
+  readonly problems: readonly string[];
 }
 
 export interface IpamState {
@@ -168,6 +177,21 @@ export class IpamService {
     const record = this.#durable.get(key);
     if (record === undefined) throw new IpamError("IPAM_UNKNOWN", `attachment ${key} has no address`);
     return record;
+  }
+
+  /** The durable allocation of an attachment, compared with the kernel. @throws IpamError IPAM_UNKNOWN too */
+  async check(attachment: Attachment): Promise<CheckResult> {
+    // Not beside an ADD or a DEL of it: between the disk and the kernel they look like a difference.
+    return this.#exclusively(attachment, async () => {
+      const record = await this.get(attachment);
+      if (record.portMappings.length === 0) return { record, problems: [] };
+      try {
+        return { record, problems: (await this.#effects?.check?.(record)) ?? [] };
+      } catch (cause) {
+        const key = attachmentKey(attachment);
+        throw new IpamError("IPAM_EFFECT", `the ports of ${key} could not be checked: ${messageOf(cause)}`, cause);
+      }
+    });
   }
 
   /** Counts of the subnets. Touches the disk only when a write has failed: whether that is over is part of the answer. */

@@ -36,6 +36,8 @@ interface RunningPod {
   readonly address: Readonly<Record<Family, string>>;
   readonly host: LabHost;
   readonly hostIfname: string;
+  /** What ADD said. */
+  readonly prevResult: object;
 }
 
 const cases = ([4, 6] as const).flatMap((family) =>
@@ -80,7 +82,7 @@ describe.runIf(canUseKernel())("hostPorts", () => {
     const [v4 = "", v6 = ""] = addressesOf(result);
     const host = await startHost(label, pod.netns, podCleanup);
     await host.listen(POD_PORT, [4, 6]);
-    return { pod, address: { 4: v4, 6: v6 }, host, hostIfname: result.interfaces[0]?.name ?? "" };
+    return { pod, address: { 4: v4, 6: v6 }, host, hostIfname: result.interfaces[0]?.name ?? "", prevResult: result };
   }
 
   function bothProtocols(hostPort: number, hostIP?: string): PortMapping[] {
@@ -186,6 +188,30 @@ describe.runIf(canUseKernel())("hostPorts", () => {
       kind: "failed",
       error: expect.stringContaining("ECONNREFUSED"),
     });
+  });
+
+  test("pass CHECK after ADD, which names the one that was lost since, and the table when that was", async () => {
+    const portMappings = [
+      { hostPort: 8080, containerPort: POD_PORT, protocol: "tcp" },
+      { hostPort: 8081, containerPort: POD_PORT, protocol: "udp", hostIP: NODE[4] },
+    ];
+    const { pod, prevResult } = await runPod("web", portMappings);
+    const check = () => node.run("CHECK", pod, { conf: { runtimeConfig: { portMappings }, prevResult } });
+    expect(await check()).toMatchObject({ status: 0, stdout: "" });
+    await run(node.netns.command("nft", "delete", "element", "inet", "flatnet", "hostport4", "{ tcp . 8080 }"));
+    const { code, details } = failureOf(await check());
+    expect(code).toBe(102);
+    expect(details).toContain("hostPort 8080/tcp does not lead to ");
+    expect(details).not.toContain("8081");
+    await run(node.netns.command("nft", "delete", "table", "inet", "flatnet"));
+    expect(failureOf(await check())).toMatchObject({
+      code: 102,
+      details: expect.stringContaining("there is no nftables table inet flatnet"),
+    });
+    // As a new start of the daemon would have it, for the tests after this one.
+    await node.stop();
+    await node.start();
+    expect(await check()).toMatchObject({ status: 0, stdout: "" });
   });
 
   test("that somebody has are refused with the holder's name, and nothing of the pod stays", async () => {

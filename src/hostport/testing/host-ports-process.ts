@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // HostPorts as a process, for tests that run it in a network namespace of their own. Each line of stdin is a command, and is
-// answered by one line: {"start":[records],"antiSpoof":true}, {"set":record}, {"clear":record}, {"forget":[addresses]}.
+// answered by one line: {"start":[records],"antiSpoof":true}, {"set":record}, {"clear":record}, {"forget":[addresses]},
+// {"check":record}.
 // With the argument "old-kernel" the kernel is as one before Linux 6.8, which deletes no connections by a filter.
 import { createInterface } from "node:readline";
 import { deleteFlows } from "../../netlink/conntrack.ts";
@@ -15,12 +16,15 @@ export type Command =
   | { readonly start: readonly PortRecord[]; readonly antiSpoof: boolean }
   | { readonly set: PortRecord }
   | { readonly clear: PortRecord }
+  | { readonly check: PortRecord }
   | { readonly forget: readonly string[] };
 
 /** One line of output: the error's code and message where it failed, and what was told besides. */
 export interface Answer {
   readonly error?: string;
   readonly told: readonly string[];
+  /** What `check` found. */
+  readonly problems?: readonly string[];
 }
 
 const netlink = Netlink.open(NETLINK_NETFILTER);
@@ -28,15 +32,17 @@ const socket: FilterSocket = process.argv.includes("old-kernel") ? asBefore68(ne
 let hostPorts: HostPorts | undefined;
 let told: string[] = [];
 
-async function run(command: Command): Promise<void> {
+async function run(command: Command): Promise<{ problems?: readonly string[] }> {
   if ("start" in command) {
     const onError = (error: unknown, what: string) => told.push(`${what}: ${(error as Error).message}`);
     hostPorts = await HostPorts.start(socket, command.start, { antiSpoof: command.antiSpoof, onError });
   } else if (hostPorts === undefined) throw new Error("start first");
   else if ("set" in command) await hostPorts.set(command.set);
   else if ("clear" in command) await hostPorts.clear(command.clear);
+  else if ("check" in command) return { problems: await hostPorts.check(command.check) };
   else hostPorts.forget(command.forget);
   await hostPorts.idle();
+  return {};
 }
 
 function asBefore68(kernel: Netlink): FilterSocket {
@@ -60,12 +66,13 @@ function asBefore68(kernel: Netlink): FilterSocket {
 process.stdout.write("ready\n");
 for await (const line of createInterface({ input: process.stdin })) {
   let error: string | undefined;
+  let found = {};
   try {
-    await run(JSON.parse(line) as Command);
+    found = await run(JSON.parse(line) as Command);
   } catch (cause) {
     error = `${(cause as { code?: string }).code}: ${(cause as Error).message}`;
   }
-  process.stdout.write(`${JSON.stringify({ ...(error === undefined ? {} : { error }), told })}\n`);
+  process.stdout.write(`${JSON.stringify({ ...(error === undefined ? {} : { error }), ...found, told })}\n`);
   told = [];
 }
 netlink.close();

@@ -98,7 +98,14 @@ export interface GetAllocationRequest {
 }
 
 export interface GetAllocationResponse {
-  allocation: Allocation | undefined;
+  allocation:
+    | Allocation
+    | undefined;
+  /**
+   * What of the port mappings is not in the kernel as the allocation has it, a sentence each; of very many only the first,
+   * and how many more there are.
+   */
+  problems: string[];
 }
 
 export interface StatusRequest {
@@ -710,13 +717,16 @@ export const GetAllocationRequest: MessageFns<GetAllocationRequest> = {
 };
 
 function createBaseGetAllocationResponse(): GetAllocationResponse {
-  return { allocation: undefined };
+  return { allocation: undefined, problems: [] };
 }
 
 export const GetAllocationResponse: MessageFns<GetAllocationResponse> = {
   encode(message: GetAllocationResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.allocation !== undefined) {
       Allocation.encode(message.allocation, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.problems) {
+      writer.uint32(18).string(v!);
     }
     return writer;
   },
@@ -740,6 +750,14 @@ export const GetAllocationResponse: MessageFns<GetAllocationResponse> = {
             }
 
             message.allocation = Allocation.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.problems.push(reader.string());
             continue;
           }
         }
