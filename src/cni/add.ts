@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { hostLinkName } from "../net/names.ts";
-import { applyPodNetwork } from "./apply.ts";
+import { applyPodNetwork, refuseWhenUp } from "./apply.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
 import type { PluginConf } from "./conf.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
@@ -24,6 +24,7 @@ export function add(world: World, args: CmdArgs, conf: PluginConf): Outcome {
   try {
     return undo.whileTrying(() => {
       const hostIfname = hostLinkName(attachment, sha256);
+      refuseWhenUp(sys, hostIfname);
       const { portMappings } = conf;
       const allocation = daemon.allocate(conf, { attachment, args, hostIfname, portMappings, withGateway: false });
       // An address the attachment had before belongs to an earlier ADD, which may be up and running: only DEL ends that.

@@ -54,6 +54,20 @@ export function removeLink(sys: Sys, name: string): void {
   }
 }
 
+/**
+ * Looks whether the attachment's host end is up already, before anything is asked of anybody: a second ADD must not change
+ * what the first one made, its record neither.
+ * @throws CniError 101
+ */
+export function refuseWhenUp(sys: Sys, name: string): void {
+  const host = BlockingNetlink.open(sys);
+  try {
+    if (lookUp(host, name)?.up) throw exists(isUp(name));
+  } finally {
+    host.close();
+  }
+}
+
 /** Which links the two ends are, each in its namespace. */
 export interface VethIndexes {
   readonly index: number;
@@ -68,7 +82,7 @@ function makeLink(host: BlockingNetlink, plan: PodNetworkPlan, netns: PodNetns):
     // Either the pod has an interface of that name, or our own host end is there from an earlier try.
     const ours = lookUp(host, plan.host.name);
     if (ours === undefined) throw exists(`${plan.pod.name} is already in ${netns.path}`, error);
-    if (ours.up) throw exists(`${plan.host.name} of this attachment is up: it was added already`, error);
+    if (ours.up) throw exists(isUp(plan.host.name), error);
   }
   // A host end that never came up was left by a plugin that was killed half-way: the key is ours, so the link is too.
   host.request([deleteLink(plan.host.name)]);
@@ -80,7 +94,11 @@ function makeLink(host: BlockingNetlink, plan: PodNetworkPlan, netns: PodNetns):
   }
 }
 
-function exists(details: string, cause: unknown): CniError {
+function isUp(name: string): string {
+  return `${name} of this attachment is up: it was added already`;
+}
+
+function exists(details: string, cause?: unknown): CniError {
   return new CniError(CNI_CODES.interfaceExists, "the interface already exists", details, cause);
 }
 

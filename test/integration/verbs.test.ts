@@ -817,6 +817,23 @@ describe.runIf(canUseKernel())("ADD", () => {
   });
 });
 
+describe.runIf(canUseKernel())("an ADD of an attachment that is up", () => {
+  const node = useNode("again", [V4, V6]);
+
+  test("is refused and changes nothing of it, its hostPorts neither", async () => {
+    const ports = (hostPort: number) => ({
+      runtimeConfig: { portMappings: [{ hostPort, containerPort: 80, protocol: "tcp" }] },
+    });
+    const it = await added(node(), ports(8080));
+    for (const conf of [ports(9090), {}]) {
+      expect(failureOf(await node().add(it.pod, conf))).toMatchObject({ code: 101 });
+      expect((await node().allocations()).allocations).toMatchObject([{ portMappings: [{ hostPort: 8080 }] }]);
+      expect(await check(node(), it, ports(8080))).toEqual(SILENCE);
+    }
+    await node().del(it.pod);
+  });
+});
+
 describe.runIf(canUseKernel())("a configuration that went bad after the ADD", () => {
   const node = useNode("bad", [V4]);
 
