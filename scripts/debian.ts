@@ -36,6 +36,11 @@ export const TEST_NEEDS: readonly Need[] = [
     why: "the reference plugins to compare and to work together with",
   },
   {
+    package: "iptables",
+    proof: ["/usr/sbin/iptables"],
+    why: "what the reference plugins portmap and firewall write with",
+  },
+  {
     package: "strace",
     proof: ["/usr/bin/strace"],
     why: "stops the plugin at each of its system calls, to be killed there",

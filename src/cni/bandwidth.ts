@@ -4,7 +4,7 @@
 // the end of the pod's veth pair where it is sent from, so it ends with the pair (docs/decisions/0005). Pure.
 import type { Message, Request } from "../netlink/message.ts";
 import { burstTicks, decodeQdisc, replaceRootTbf, type TbfState, type TokenBucket } from "../netlink/tc.ts";
-import { asInteger, asObject, type Fields, invalid, present } from "./fields.ts";
+import { asCapability, asInteger, type Fields, invalid, present } from "./fields.ts";
 
 /** Of one direction, in the capability's units: bits a second, and bits. */
 export interface RateLimit {
@@ -50,6 +50,7 @@ const ETHERNET_HEADER = 14;
 const MOST_BYTES = 2 ** 32 - 1;
 
 const WHERE = "runtimeConfig.bandwidth";
+const FIELDS = ["ingressRate", "ingressBurst", "egressRate", "egressBurst"];
 
 /**
  * @param value `runtimeConfig.bandwidth`
@@ -58,7 +59,7 @@ const WHERE = "runtimeConfig.bandwidth";
  */
 export function parseBandwidth(value: unknown): Bandwidth | undefined {
   if (!present(value)) return undefined;
-  const fields = asObject(WHERE, value);
+  const fields = asCapability(WHERE, value, FIELDS);
   const ingress = parseLimit(fields, "ingressRate", "ingressBurst");
   const egress = parseLimit(fields, "egressRate", "egressBurst");
   return ingress === undefined && egress === undefined ? undefined : { ingress, egress };

@@ -287,6 +287,26 @@ test("ports are mapped that have a host port; a protocol is tcp unless said, in 
   ]);
 });
 
+test("capabilities are taken as containerd writes them, with the field names of its Go structs", () => {
+  const runtimeConfig = {
+    portMappings: [{ HostPort: 8080, ContainerPort: 80, Protocol: "udp", HostIP: "192.0.2.1" }],
+    bandwidth: { IngressRate: 1_000_000, IngressBurst: 500_000, EgressRate: 0, EgressBurst: 0 },
+    dns: { Servers: ["192.0.2.53"], Searches: ["cluster.local"], Options: null },
+  };
+  expect(parsePluginConf(JSON.stringify({ ...GOOD, dns: {}, runtimeConfig }))).toMatchObject({
+    portMappings: [{ hostPort: 8080, containerPort: 80, protocol: "udp", hostIp: "192.0.2.1" }],
+    bandwidth: { ingress: { rate: 1_000_000, burst: 500_000 }, egress: undefined },
+    dns: { nameservers: ["192.0.2.53"], search: ["cluster.local"] },
+  });
+});
+
+test("a capability's field in its own case goes before one in another", () => {
+  const portMappings = [{ HostPort: 1, hostPort: 8080, HOSTPORT: 2, containerport: 80 }];
+  expect(parsePluginConf(JSON.stringify({ ...GOOD, runtimeConfig: { portMappings } })).portMappings).toEqual([
+    { hostPort: 8080, containerPort: 80, protocol: "tcp", hostIp: "" },
+  ]);
+});
+
 test("routes are read with all that the spec has for them", () => {
   const routes = [
     { dst: "192.0.2.0/24", gw: "169.254.1.1", mtu: 1300, advmss: 1200, priority: 7, table: 4_294_967_295, scope: 252 },

@@ -9,6 +9,7 @@ import { type Bandwidth, parseBandwidth } from "./bandwidth.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 import {
   asAddress,
+  asCapability,
   asCidr,
   asInteger,
   asList,
@@ -253,7 +254,7 @@ function parsePortMappings(value: unknown): PortMapping[] {
   const mappings: PortMapping[] = [];
   for (const [i, item] of asList("runtimeConfig.portMappings", value).entries()) {
     const at = `runtimeConfig.portMappings.${i}`;
-    const mapping = asObject(at, item);
+    const mapping = asCapability(at, item, ["hostPort", "containerPort", "protocol", "hostIP"]);
     const hostPort = asInteger(`${at}.hostPort`, mapping["hostPort"], 0, 0, 65_535);
     if (hostPort === 0) continue;
     const protocol = asString(`${at}.protocol`, mapping["protocol"], "tcp").toLowerCase();
@@ -336,7 +337,7 @@ function isSysctlName(name: string): boolean {
 /** The configuration's own `dns`, over which the runtime's goes (CONVENTIONS.md: searches, servers, options). */
 function parseDns(conf: Fields, runtime: Fields): Dns {
   const own = asObject("dns", conf["dns"]);
-  const given = asObject("runtimeConfig.dns", runtime["dns"]);
+  const given = asCapability("runtimeConfig.dns", runtime["dns"], ["servers", "searches", "options"]);
   const pick = (name: string, ownKey: string, key: string) => {
     const first = asStrings(`runtimeConfig.dns.${key}`, given[key]);
     const list = first.length > 0 ? first : asStrings(`dns.${ownKey}`, own[ownKey]);

@@ -29,6 +29,23 @@ export function asObject(field: string, value: unknown): Fields {
   return value as Fields;
 }
 
+/**
+ * An object of a capability: its fields under the names of CONVENTIONS.md, whatever case they came in. containerd writes its
+ * Go structs as they are ("HostPort"), and plugins in Go never notice, since their JSON decoder ignores case.
+ * A name in its own case goes first.
+ */
+export function asCapability(field: string, value: unknown, names: readonly string[]): Fields {
+  const fields = asObject(field, value);
+  const keys = Object.keys(fields);
+  const found: Record<string, unknown> = {};
+  for (const name of names) {
+    const small = name.toLowerCase();
+    const key = keys.includes(name) ? name : keys.find((candidate) => candidate.toLowerCase() === small);
+    if (key !== undefined) found[name] = fields[key];
+  }
+  return found;
+}
+
 /** @param most longest list that is taken */
 export function asList(field: string, value: unknown, most = 1024): readonly unknown[] {
   if (!present(value)) return [];

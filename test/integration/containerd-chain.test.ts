@@ -172,4 +172,33 @@ describe.runIf(canUseKernel() && hasCommand("iptables"))("a pod with hostPorts a
     await chained.containerd.cri.removePodSandbox(sandbox.id);
     expect(await chained.podTraces()).toEqual(NOTHING);
   });
+
+  test("is served by flatnet alone, and nothing of it stays", async () => {
+    const before = await linkNames(alone);
+    const sandbox = await runPod(alone);
+    const [link = ""] = (await alone.podTraces()).links;
+    expect(await alone.allocations()).toMatchObject([
+      {
+        addresses: sandbox.addresses,
+        portMappings: [
+          { protocol: "tcp", hostPort: HOST_PORT, containerPort: CONTAINER_PORT },
+          { protocol: "udp", hostPort: HOST_PORT, containerPort: CONTAINER_PORT },
+        ],
+      },
+    ]);
+
+    await expectReachable(sandbox, alone, chained);
+    expect(await ownTable(alone)).toContain(String(HOST_PORT));
+    expect(await limits(alone.netns.path)).toEqual([{ dev: link, ...INGRESS }]);
+    expect(await limits(sandbox.netns)).toEqual([{ dev: "eth0", ...EGRESS }]);
+
+    await alone.containerd.cri.stopPodSandbox(sandbox.id);
+    expect(await alone.podTraces()).toEqual(NOTHING);
+    expect(await linkNames(alone)).toEqual(before);
+    expect(await limits(alone.netns.path)).toEqual([]);
+    expect(await ownTable(alone)).not.toContain(String(HOST_PORT));
+    await expectUnreachable(alone, chained);
+    await alone.containerd.cri.removePodSandbox(sandbox.id);
+    expect(await alone.podTraces()).toEqual(NOTHING);
+  });
 });

@@ -678,9 +678,10 @@ describe.runIf(canUseKernel())("ADD", () => {
     const two = { runtimeConfig: { ips: ["10.78.1.70", "10.78.1.71"] } };
     expect(failureOf(await node().add(await newPod(), two))).toMatchObject({ code: 7 });
     const it = await added(node());
+    // While it is up there is nothing to ask the daemon for.
+    await node().netns.ip("link", "delete", it.host);
     const failure = failureOf(await node().add(it.pod, { runtimeConfig: { ips: ["10.78.1.72"] } }));
     expect(failure).toMatchObject({ code: 7, details: expect.stringContaining(it.addresses[0] ?? "") });
-    expect(await check(node(), it)).toEqual(SILENCE);
     await node().del(it.pod);
   });
 
