@@ -6,11 +6,11 @@
 import type { AllocateResponse } from "../gen/flatnet/ipam/v1/ipam.ts";
 import { formatAddress } from "../net/address.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
-import type { IpamConf, RouteConf } from "./conf.ts";
+import type { IpamConf } from "./conf.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 import { asCidr } from "./fields.ts";
 import { IpamClient, podAddresses } from "./ipam-client.ts";
-import { type IpConfig, type Result, type ResultRoute, resultDocument } from "./result.ts";
+import { type IpConfig, type Result, resultDocument, toResultRoute } from "./result.ts";
 import { UndoStack } from "./undo.ts";
 import { type Outcome, succeed, type World } from "./world.ts";
 
@@ -39,16 +39,4 @@ function toResult(allocation: AllocateResponse, conf: IpamConf): Result {
     return { address: `${formatAddress(address)}/${asCidr("subnet", subnet).length}`, gateway };
   });
   return { interfaces: [], ips, routes: conf.routes.map(toResultRoute), dns: conf.dns };
-}
-
-function toResultRoute({ destination, length, gateway, mtu, advmss, priority, table, scope }: RouteConf): ResultRoute {
-  return {
-    dst: `${formatAddress(destination)}/${length}`,
-    ...(gateway !== undefined && { gw: formatAddress(gateway) }),
-    ...(mtu !== undefined && { mtu }),
-    ...(advmss !== undefined && { advmss }),
-    ...(priority !== undefined && { priority }),
-    ...(table !== undefined && { table }),
-    ...(scope !== undefined && { scope }),
-  };
 }

@@ -13,7 +13,7 @@ import { addRoute, type Route, replaceRoute, TABLE_MAIN } from "../netlink/route
 import { type Bandwidth, bandwidthRequests } from "./bandwidth.ts";
 import type { PluginConf, RouteConf } from "./conf.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
-import type { Dns, Result, ResultRoute } from "./result.ts";
+import { type Dns, type Result, toResultRoute } from "./result.ts";
 
 /** The next hop every pod has, in each family. No interface owns it: a permanent neighbour entry is all it needs. */
 export const GATEWAY = {
@@ -210,18 +210,6 @@ export function planResult(plan: PodNetworkPlan, sandbox: string, dns: Dns): Res
     // The route to the next hop itself is how, not where: runtimes and plugins behind us have no use for it.
     routes: routes.filter(({ gateway }) => gateway !== undefined).map(toResultRoute),
     dns,
-  };
-}
-
-function toResultRoute({ destination, length, gateway, mtu, advmss, priority, table, scope }: PodRoute): ResultRoute {
-  return {
-    dst: `${formatAddress(destination)}/${length}`,
-    ...(gateway !== undefined && { gw: formatAddress(gateway) }),
-    ...(mtu !== undefined && { mtu }),
-    ...(advmss !== undefined && { advmss }),
-    ...(priority !== undefined && { priority }),
-    ...(table !== undefined && { table }),
-    ...(scope !== undefined && { scope }),
   };
 }
 

@@ -49,6 +49,32 @@ export interface Result {
   readonly dns: Dns;
 }
 
+/** A route in the units of the kernel; what isn't said is absent or undefined. */
+export interface KernelRoute {
+  readonly destination: Uint8Array;
+  readonly length: number;
+  readonly gateway?: Uint8Array | undefined;
+  readonly mtu?: number | undefined;
+  readonly advmss?: number | undefined;
+  readonly priority?: number | undefined;
+  readonly table?: number | undefined;
+  readonly scope?: number | undefined;
+}
+
+/** The route as a result says it. */
+export function toResultRoute(route: KernelRoute): ResultRoute {
+  const { destination, length, gateway, mtu, advmss, priority, table, scope } = route;
+  return {
+    dst: `${formatAddress(destination)}/${length}`,
+    ...(gateway !== undefined && { gw: formatAddress(gateway) }),
+    ...(mtu !== undefined && { mtu }),
+    ...(advmss !== undefined && { advmss }),
+    ...(priority !== undefined && { priority }),
+    ...(table !== undefined && { table }),
+    ...(scope !== undefined && { scope }),
+  };
+}
+
 /** The document in the caller's version. */
 export function resultDocument(result: Result, cniVersion: CniVersion): string {
   if (!atLeast(cniVersion, "0.3.0")) return JSON.stringify({ cniVersion, ...legacyResult(result) });
