@@ -87,8 +87,12 @@ export class Model {
   expectAdd(attachment: Attachment): Expected[] {
     const { pod } = attachment;
     if (!pod.alive) return [{ code: 4, says: /CNI_NETNS/ }];
-    if (!this.daemonUp) return [{ code: 11 }];
-    const expected: Expected[] = [];
+    // Seen before the daemon is asked for anything. Killed late enough, its ADD was over.
+    const { link, making } = attachment;
+    const isUp: Expected[] = link === "yes" ? [{ code: 101, says: /it was added/ }] : [];
+    if (link === "yes" && making === "whole") return isUp;
+    if (!this.daemonUp) return [...isUp, { code: 11 }];
+    const expected = isUp;
     for (const obstacle of this.#obstacles(attachment)) {
       expected.push(...obstacle.outcomes);
       if (obstacle.certain) return expected;
@@ -103,10 +107,6 @@ export class Model {
       yield { certain: other.record === "yes", outcomes: [{ code: 11, says: namedIn(keyOf(other)) }] };
     }
     if (attachment.record !== "yes") yield* this.#addressObstacles(attachment, others);
-    const { link, making } = attachment;
-    if (link === "yes" && making === "whole") yield { certain: true, outcomes: [{ code: 101, says: /it was added/ }] };
-    // Killed late enough, its ADD was over.
-    if (link === "yes") yield { certain: false, outcomes: [{ code: 101, says: /it was added/ }] };
     for (const other of others.filter((one) => one.pod === attachment.pod && one.link === "yes")) {
       if (other.ifname === attachment.ifname) yield { certain: true, outcomes: [{ code: 101, says: /already in/ }] };
       // A pod has one default route, and it is the first one's.
