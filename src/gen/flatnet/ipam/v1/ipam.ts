@@ -112,7 +112,7 @@ export interface StatusRequest {
 }
 
 export interface StatusResponse {
-  /** The routes to the other nodes have been in order at least once since the daemon started. */
+  /** Since the daemon started it has read its peers and had a way to at least one of them, or has no peers. */
   routesSynced: boolean;
   subnets: Subnet[];
 }
