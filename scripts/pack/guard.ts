@@ -5,7 +5,10 @@
 
 import { StepError } from "../repo.ts";
 
-/** Bytes of minified JavaScript. Raise it only with a measurement of a start beside it. */
+/**
+ * Bytes of minified JavaScript. Raise it only with a measurement of a start beside it: with 92 KB VERSION took 4.5 ms of CPU
+ * where the 60 KB before it took 6.0 in the same session, so the bytes alone were not what a start pays for.
+ */
 const BUDGET = 112 * 1024;
 
 /** Everything outside node_modules and src is refused, and so is everything that matches none of these. */
