@@ -21,6 +21,7 @@ function record(name: string, more: Partial<AllocationRecord> = {}): AllocationR
     confirmedAtMs: 1,
     bootId: BOOT,
     portMappings: [],
+    aliases: [],
     extra: {},
     ...more,
   };

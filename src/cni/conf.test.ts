@@ -28,6 +28,7 @@ test("what isn't said has its default", () => {
     connectWaitMs: 5_000,
     journalDir: "/var/lib/flatnet/journal",
     requestedAddresses: [],
+    aliases: [],
     routes: [],
     dns: {},
     prevResult: undefined,
@@ -242,6 +243,13 @@ test.for<[capability: string, value: unknown, details: string]>([
     [{ hostPort: 80, containerPort: 80, hostIP: "localhost" }],
     'portMappings.0.hostIP is "localhost", not an IP address',
   ],
+  ["aliases", "db", 'aliases is "db", not a list'],
+  ["aliases", ["db", 7], "aliases.1 is 7, not a DNS name"],
+  ["aliases", [null], "aliases.0 is null, not a DNS name"],
+  ["aliases", ["d b"], 'aliases.0 is "d b", not a DNS name: labels of up to 63 letters'],
+  ["aliases", { pods: "db" }, 'aliases.pods is "db", not a list'],
+  ["aliases", { pods: ["db", ""] }, 'aliases.pods.1 is "", not a DNS name'],
+  ["aliases", Array(65).fill("db"), 'aliases is "65 items", not at most 64'],
   ["bandwidth", 7, "bandwidth is 7, not an object"],
   ["bandwidth", { ingressRate: "1M" }, 'bandwidth.ingressRate is "1M", not a whole number'],
 ])("the capability %s of %j is refused by name and value: code 7", ([capability, value, details]) => {
@@ -305,6 +313,21 @@ test("a capability's field in its own case goes before one in another", () => {
   expect(parsePluginConf(JSON.stringify({ ...GOOD, runtimeConfig: { portMappings } })).portMappings).toEqual([
     { hostPort: 8080, containerPort: 80, protocol: "tcp", hostIp: "" },
   ]);
+});
+
+test("aliases are read as the runtime gives them, for flatnet and flatnet-ipam", () => {
+  const text = JSON.stringify({ ...GOOD, ipam: {}, runtimeConfig: { aliases: ["web_1", "DB.Prod", "7f3c0a"] } });
+  expect(parsePluginConf(text).aliases).toEqual(["web_1", "DB.Prod", "7f3c0a"]);
+  expect(parseIpamConf(text).aliases).toEqual(["web_1", "DB.Prod", "7f3c0a"]);
+});
+
+test("of aliases by network, as Podman and CRI-O write them, the own network's are taken", () => {
+  const read = (aliases: object, name = "pods") =>
+    parsePluginConf(JSON.stringify({ ...GOOD, name, runtimeConfig: { aliases } })).aliases;
+  expect(read({ pods: ["db"], other: ["web"] })).toEqual(["db"]);
+  expect(read({ other: ["web"] })).toEqual([]);
+  expect(read({ pods: null })).toEqual([]);
+  expect(read({}, "constructor")).toEqual([]);
 });
 
 test("routes are read with all that the spec has for them", () => {

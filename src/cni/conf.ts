@@ -3,6 +3,7 @@
 // The plugin's configuration: what a runtime derives from the conflist and gives on stdin (CNI spec, section 3). Parsed
 // once. Pure.
 import { formatAddress } from "../net/address.ts";
+import { ALIAS_RULE, ALIASES_MAX, isAlias } from "../net/dns-name.ts";
 import { IDENTIFIER_MAX } from "../net/names.ts";
 import { isIdentifier } from "./args.ts";
 import { type Bandwidth, parseBandwidth } from "./bandwidth.ts";
@@ -74,6 +75,8 @@ export interface GcConf extends DaemonConf {
 export interface IpamConf extends DaemonConf {
   /** Addresses the runtime asks for, canonical text. */
   readonly requestedAddresses: readonly string[];
+  /** Names for the container in the network (CONVENTIONS.md, aliases), for the daemon to keep. */
+  readonly aliases: readonly string[];
   readonly routes: readonly RouteConf[];
   readonly dns: Dns;
   /** The result of the plugins before this one (ADD) or of the attachment's own ADD (CHECK). */
@@ -151,6 +154,7 @@ function readIpamConf(conf: Fields, own: Fields, runtime: Fields, mode: Mode): I
   return {
     ...daemon,
     requestedAddresses: parseRequestedAddresses(conf, runtime),
+    aliases: parseAliases(runtime["aliases"], daemon.name),
     routes: asList("routes", own["routes"]).map(parseRoute),
     dns: parseDns(conf, runtime),
     prevResult: present(conf["prevResult"])
@@ -230,6 +234,22 @@ function parseRequestedAddresses(conf: Fields, runtime: Fields): string[] {
   const args = asObject("args.cni", asObject("args", conf["args"])["cni"]);
   const wanted = present(runtime["ips"]) ? read("runtimeConfig.ips", runtime["ips"]) : [];
   return wanted.length > 0 ? wanted : read("args.cni.ips", args["ips"]);
+}
+
+/** A list (CONVENTIONS.md, aliases), or the lists of all networks by their names, which is how Podman and CRI-O write it. */
+function parseAliases(value: unknown, network: string): string[] {
+  const field = "runtimeConfig.aliases";
+  if (Array.isArray(value) || !present(value)) return readAliases(field, value);
+  if (typeof value !== "object") throw invalid(field, value, "a list");
+  const lists = asObject(field, value);
+  return Object.hasOwn(lists, network) ? readAliases(`${field}.${network}`, lists[network]) : [];
+}
+
+function readAliases(field: string, value: unknown): string[] {
+  return asList(field, value, ALIASES_MAX).map((alias, i) => {
+    if (typeof alias !== "string" || !isAlias(alias)) throw invalid(`${field}.${i}`, alias, ALIAS_RULE);
+    return alias;
+  });
 }
 
 /** "02:42:ac:11:00:02", as in `ip link`. A group address can't be an interface's own (IEEE 802). */

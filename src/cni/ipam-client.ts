@@ -58,6 +58,7 @@ export class IpamClient {
       requestedAddresses: [...conf.requestedAddresses],
       portMappings: [...portMappings],
       withGateway,
+      aliases: [...conf.aliases],
     });
     return AllocateResponse.decode(this.#call("Allocate", request.finish(), conf.connectWaitMs));
   }

@@ -33,6 +33,8 @@ export interface AllocationRequest {
   readonly portMappings: readonly PortMapping[];
   /** The network is to have a gateway address in the subnet of each address. */
   readonly withGateway: boolean;
+  /** DNS names, none twice. */
+  readonly aliases: readonly string[];
 }
 
 /** Counts of a subnet of this node. */
@@ -188,10 +190,10 @@ export class Allocator {
       }
       choices.push(choice);
     }
-    const { attachment, pod, netns, hostIfname, portMappings } = request;
+    const { attachment, pod, netns, hostIfname, portMappings, aliases } = request;
     const common = { allocatedAtMs: nowMs, confirmedAtMs: nowMs, bootId, extra: {} };
     const addresses = choices.map(({ pool, candidate }) => textAt(pool, candidate.index));
-    const record = { ...common, attachment, pod, netns, hostIfname, addresses, portMappings };
+    const record = { ...common, attachment, pod, netns, hostIfname, addresses, portMappings, aliases };
     const made = choices.map(({ pool, gateway }) =>
       gateway === undefined ? undefined : newGateway(attachment.network, textAt(pool, gateway.index), bootId, nowMs),
     );
@@ -208,8 +210,8 @@ export class Allocator {
   }
 
   #planExisting(existing: AllocationRecord, request: AllocationRequest, bootId: string, nowMs: number): AllocatePlan {
-    const { pod, netns, hostIfname, portMappings, attachment } = request;
-    const record = { ...existing, pod, netns, hostIfname, portMappings, confirmedAtMs: nowMs, bootId };
+    const { pod, netns, hostIfname, portMappings, aliases, attachment } = request;
+    const record = { ...existing, pod, netns, hostIfname, portMappings, aliases, confirmedAtMs: nowMs, bootId };
     const pools = existing.addresses.map((address) => this.#poolOf(address));
     const made: (AllocationRecord | undefined)[] = [];
     const gateways: string[] = [];
@@ -406,6 +408,7 @@ function newGateway(network: string, address: string, bootId: string, nowMs: num
     confirmedAtMs: nowMs,
     bootId,
     portMappings: [],
+    aliases: [],
     extra: {},
   };
 }

@@ -28,6 +28,7 @@ const record: AllocationRecord = {
   confirmedAtMs: 1_800_000_000_001,
   bootId: BOOT_ID,
   portMappings: [],
+  aliases: [],
   extra: {},
 };
 const KEY = "a/pods/a/eth0";
@@ -87,6 +88,15 @@ test("port mappings are a field of their own, which old readers keep, and old re
   expect(parseAllocation(KEY, json()).portMappings).toEqual([]);
 });
 
+test("aliases are a field of their own, which old readers keep, and old records have none", () => {
+  const aliases = ["db", "web_1.prod"];
+  const [write] = writesOf({ kind: "hold", record: { ...record, aliases } });
+  const { value } = write as { value: string };
+  expect(JSON.parse(value)).toEqual({ ...JSON.parse(json()), aliases });
+  expect(parseAllocation(KEY, value).aliases).toEqual(aliases);
+  expect(parseAllocation(KEY, json()).aliases).toEqual([]);
+});
+
 test("a gateway's record is one that every reader of allocations understands", () => {
   const gateway = { ...record, attachment: gatewayAttachment("pods", "fd00::1"), addresses: ["fd00::1"] };
   const entries = new Map<string, string>();
@@ -127,6 +137,7 @@ test("what is written is read again", () => {
     confirmedAtMs: fc.maxSafeNat(),
     bootId: fc.uuid(),
     portMappings: fc.array(portMapping),
+    aliases: fc.array(fc.stringMatching(/^[a-zA-Z0-9_-]{1,63}(\.[a-zA-Z0-9_-]{1,63}){0,2}$/)),
     extra: fc.constant({}),
   });
   fc.assert(
@@ -190,6 +201,9 @@ test.for<[title: string, changes: Record<string, unknown>, message: RegExp]>([
     { portMappings: [{ ...PORT, hostIp: "::0" }] },
     /portMappings is .*"::0"/,
   ],
+  ["aliases that are text", { aliases: "db" }, /aliases is "db"/],
+  ["an alias that is a number", { aliases: ["db", 7] }, /aliases is \["db",7\]/],
+  ["an alias that is no name", { aliases: ["d b"] }, /aliases is \["d b"\]/],
   ["a port on no address", { portMappings: [{ ...PORT, hostIp: undefined }] }, /portMappings is/],
 ])("a record with %s is refused with its key and field", ([, changes, message]) => {
   const failure = failureOf(() => parseSnapshot([[KEY, json(changes)]]));

@@ -10,6 +10,7 @@
 //
 // There is no second table for the unique address index: it follows from the allocation records, so the two cannot drift.
 import { familyOf, formatAddress, parseAddress } from "../net/address.ts";
+import { isAlias } from "../net/dns-name.ts";
 import { type Attachment, attachmentKey } from "../net/names.ts";
 
 /** Version in `f` and in every value. Raised only when an older reader would misunderstand a record. */
@@ -62,6 +63,8 @@ export interface AllocationRecord {
   readonly bootId: string;
   /** Ports of the node that lead to the attachment; no two records claim one. */
   readonly portMappings: readonly PortMapping[];
+  /** Names for the container in the network, as the latest ADD had them; DNS names. */
+  readonly aliases: readonly string[];
   /** Fields of a newer writer, kept when the record is written again. */
   readonly extra: Readonly<Record<string, unknown>>;
 }
@@ -104,7 +107,7 @@ export type Write =
 export type Change =
   /** The attachment takes the record's addresses, which nobody holds. */
   | { readonly kind: "hold"; readonly record: AllocationRecord }
-  /** The attachment, which holds the same addresses already, asked again; its attributes and ports may be new. */
+  /** The attachment, which holds the same addresses already, asked again; its attributes, ports and aliases may be new. */
   | { readonly kind: "confirm"; readonly record: AllocationRecord }
   /** The attachment gives all its addresses back. */
   | { readonly kind: "free"; readonly record: AllocationRecord; readonly releasedAtMs: number }
@@ -171,6 +174,7 @@ function putAllocation(record: AllocationRecord): Write {
       bootId: record.bootId,
       // Left out when there are none, which is how a record of before they existed looks.
       ...(record.portMappings.length === 0 ? {} : { portMappings: record.portMappings }),
+      ...(record.aliases.length === 0 ? {} : { aliases: record.aliases }),
     }),
   };
 }
@@ -224,6 +228,7 @@ export function parseAllocation(key: string, value: string): AllocationRecord {
     confirmedAtMs,
     bootId,
     portMappings,
+    aliases,
     ...extra
   } = parseValue(key, value);
   const attachment = {
@@ -245,6 +250,7 @@ export function parseAllocation(key: string, value: string): AllocationRecord {
     confirmedAtMs: confirmedAtMs === undefined ? allocated : time(key, "confirmedAtMs", confirmedAtMs),
     bootId: string(key, "bootId", bootId),
     portMappings: portMappings === undefined ? [] : parsePortMappings(key, portMappings),
+    aliases: aliases === undefined ? [] : parseAliases(key, aliases),
     extra,
   };
 }
@@ -309,6 +315,12 @@ function parsePortMappings(key: string, value: unknown): PortMapping[] {
     if (hostIp !== "" && canonical(hostIp) !== hostIp) throw invalid(key, "portMappings", value);
     return { hostPort, containerPort, protocol: known, hostIp };
   });
+}
+
+function parseAliases(key: string, value: unknown): string[] {
+  const good = Array.isArray(value) && value.every((alias) => typeof alias === "string" && isAlias(alias));
+  if (!good) throw invalid(key, "aliases", value);
+  return value;
 }
 
 /** 1 to 65535. */

@@ -4,6 +4,7 @@
 // because everything here ends up in a record.
 import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
 import { familyOf, formatAddress, parseAddress } from "../net/address.ts";
+import { ALIAS_RULE, ALIASES_MAX, isAlias } from "../net/dns-name.ts";
 import { type Attachment, IDENTIFIER_MAX } from "../net/names.ts";
 import type { AllocationRequest } from "./allocator.ts";
 import { IpamError, quote } from "./errors.ts";
@@ -33,6 +34,7 @@ export function parseAllocateRequest(message: wire.AllocateRequest): AllocationR
     requestedAddresses: parseRequestedAddresses(message.requestedAddresses),
     portMappings: parsePortMappings(message.portMappings),
     withGateway: message.withGateway,
+    aliases: parseAliases(message.aliases),
   };
 }
 
@@ -102,10 +104,7 @@ function parseRequestedAddresses(texts: readonly string[]): string[] {
 
 /** Repeated mappings count once, as runtimes do repeat them. */
 function parsePortMappings(messages: readonly wire.PortMapping[]): PortMapping[] {
-  if (messages.length > PORT_MAPPING_LIMIT) {
-    const problem = `port_mappings has ${messages.length} entries; it must not have more than ${PORT_MAPPING_LIMIT}`;
-    throw new IpamError("IPAM_INVALID", problem);
-  }
+  if (messages.length > PORT_MAPPING_LIMIT) throw tooMany("port_mappings", messages, PORT_MAPPING_LIMIT);
   const mappings: PortMapping[] = [];
   for (const [i, message] of messages.entries()) {
     const field = `port_mappings[${i}]`;
@@ -133,6 +132,13 @@ function parsePortMapping(field: string, message: wire.PortMapping): PortMapping
   return { hostPort, containerPort, protocol: known, hostIp: address };
 }
 
+/** Repeated ones count once, as runtimes do repeat them. */
+function parseAliases(texts: readonly string[]): string[] {
+  if (texts.length > ALIASES_MAX) throw tooMany("aliases", texts, ALIASES_MAX);
+  for (const [i, text] of texts.entries()) if (!isAlias(text)) throw invalid(`aliases[${i}]`, text, ALIAS_RULE);
+  return [...new Set(texts)];
+}
+
 function parseIp(field: string, text: string): Uint8Array {
   try {
     return parseAddress(text);
@@ -149,6 +155,10 @@ function unmapped(address: Uint8Array): Uint8Array {
 
 function invalid(field: string, value: string, rule: string): IpamError {
   return new IpamError("IPAM_INVALID", `${field} is ${quote(value)}; it must be ${rule}`);
+}
+
+function tooMany(field: string, entries: readonly unknown[], limit: number): IpamError {
+  return new IpamError("IPAM_INVALID", `${field} has ${entries.length} entries; it must not have more than ${limit}`);
 }
 
 function tooLong(field: string, value: string, limit: number): IpamError {

@@ -8,6 +8,7 @@ import { dirname, join } from "node:path";
 import { Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { expect, onTestFinished, test } from "vitest";
 import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
+import { parseSnapshot } from "./records.ts";
 import { type IpamLog, serveIpam, toServiceDefinition } from "./server.ts";
 import { IpamService } from "./service.ts";
 import { claimSocket } from "./socket-claim.ts";
@@ -54,12 +55,13 @@ async function served(
 
 /** What a plugin sends, and a test leaves out what it is not about. */
 type AllocateMessage = Partial<
-  Omit<wire.AllocateRequest, "requestedAddresses" | "portMappings"> & {
+  Omit<wire.AllocateRequest, "requestedAddresses" | "portMappings" | "aliases"> & {
     requestedAddresses: readonly string[];
+    aliases: readonly string[];
     portMappings: readonly wire.PortMapping[];
   }
 >;
-const EMPTY = { requestedAddresses: [], portMappings: [], withGateway: false };
+const EMPTY = { requestedAddresses: [], portMappings: [], withGateway: false, aliases: [] };
 
 function clientOf(socketPath: string) {
   const client = new Client(`unix:${socketPath}`, credentials.createInsecure());
@@ -213,6 +215,13 @@ test.for<[title: string, message: AllocateMessage, expected: RegExp]>([
     { ...good, portMappings: Array.from({ length: 257 }, (_, i) => ({ ...port, hostPort: i + 1 })) },
     /^port_mappings has 257 entries/,
   ],
+  ["an alias that is no name", { ...good, aliases: ["db", "d b"] }, /^aliases\[1\] is "d b"; it must be a DNS name/],
+  ["an alias of 64 characters", { ...good, aliases: ["a".repeat(64)] }, /^aliases\[0\] is "a+"/],
+  [
+    "65 aliases",
+    { ...good, aliases: Array.from({ length: 65 }, (_, i) => `a${i}`) },
+    /^aliases has 65 entries; it must not have more than 64$/,
+  ],
 ])("%s is an invalid argument, and nothing is allocated", async ([, message, expected]) => {
   const { client, disk } = await served();
   const failure = await failureOf(client.allocate(message));
@@ -232,6 +241,30 @@ test("256 port mappings of everything as long as it can be are stored and given 
   }));
   await client.allocate({ ...good, portMappings });
   expect((await client.get({ attachment: attachment("a") })).allocation?.portMappings).toEqual(portMappings);
+});
+
+test("64 aliases as long as they can be are stored and given back beside 256 port mappings", async () => {
+  const { client } = await served();
+  const label = "a".repeat(63);
+  const aliases = Array.from({ length: 64 }, (_, i) => `${label}.${label}.${label}.${"b".repeat(58)}-${10 + i}`);
+  const portMappings = Array.from({ length: 256 }, (_, i) => ({ ...port, hostPort: 65_000 + i }));
+  await client.allocate({ ...good, portMappings, aliases });
+  expect((await client.get({ attachment: attachment("a") })).allocation?.aliases).toEqual(aliases);
+});
+
+test("aliases are told as they were said, each once, until the attachment asks with others", async () => {
+  const { client, disk } = await served();
+  const told = async () => [
+    (await client.get({ attachment: attachment("a") })).allocation?.aliases,
+    (await client.list({})).allocations[0]?.aliases,
+    parseSnapshot(disk.entries).allocations.get("pods/a/eth0")?.aliases,
+  ];
+  await client.allocate({ ...good, aliases: ["web_1", "DB.Prod", "web_1"] });
+  expect(await told()).toEqual(Array(3).fill(["web_1", "DB.Prod"]));
+  await client.allocate({ ...good, aliases: ["db"] });
+  expect(await told()).toEqual(Array(3).fill(["db"]));
+  await client.allocate(good);
+  expect(await told()).toEqual(Array(3).fill([]));
 });
 
 test("a mapping that is said twice counts once, and a host address is kept in its one form", async () => {

@@ -180,6 +180,7 @@ function toAllocation(record: AllocationRecord): wire.Allocation {
     addresses: [...record.addresses],
     allocatedAtMs: BigInt(record.allocatedAtMs),
     portMappings: record.portMappings.map((mapping) => ({ ...mapping })),
+    aliases: [...record.aliases],
   };
 }
 

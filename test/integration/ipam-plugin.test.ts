@@ -221,6 +221,17 @@ describe.runIf(canUseKernel())("flatnet-ipam", () => {
     await del(pod);
   });
 
+  test("has the daemon keep the aliases, until it is asked with others", async () => {
+    const aliasesOf = async (pod: Pod) =>
+      (await node().allocations()).allocations.find(({ attachment }) => attachment?.containerId === pod.containerId)
+        ?.aliases;
+    const { pod } = await added({ conf: { runtimeConfig: { aliases: ["web_1", "DB.Prod"] } } });
+    expect(await aliasesOf(pod)).toEqual(["web_1", "DB.Prod"]);
+    await runIpam(node(), "ADD", pod, { conf: { runtimeConfig: { aliases: ["db"] } } });
+    expect(await aliasesOf(pod)).toEqual(["db"]);
+    await del(pod);
+  });
+
   test("never gives the network's gateway to a pod, even when a pod asks for it", async () => {
     const { pod, result } = await added();
     const gateway = result.ips[0]?.gateway ?? "";

@@ -452,6 +452,7 @@ function allocate(node: FlatnetNode, request: Partial<AllocateRequest>): Promise
         requestedAddresses: [],
         portMappings: [],
         withGateway: false,
+        aliases: [],
         ...request,
       },
       (error, response) => (error ? reject(error) : resolve(response)),
@@ -703,7 +704,7 @@ describe.runIf(canUseKernel())("ADD", () => {
     const { dns } = resultOf(
       await node().add(pod, {
         dns: { nameservers: ["192.0.2.1"], domain: "example", search: ["a.example"], options: ["ndots:2"] },
-        runtimeConfig: { dns: { servers: ["192.0.2.53"], searches: ["b.example"] }, aliases: { "c-1": ["web"] } },
+        runtimeConfig: { dns: { servers: ["192.0.2.53"], searches: ["b.example"] } },
       }),
     );
     expect(dns).toEqual({
@@ -713,6 +714,20 @@ describe.runIf(canUseKernel())("ADD", () => {
       options: ["ndots:2"],
     });
     await node().del(pod);
+  });
+
+  test("with aliases has the daemon keep them, until an ADD has others", async () => {
+    const it = await added(node(), { runtimeConfig: { aliases: ["web_1", "DB.Prod"] } });
+    expect((await node().allocations()).allocations).toMatchObject([{ aliases: ["web_1", "DB.Prod"] }]);
+    await node().netns.ip("link", "delete", it.host);
+    resultOf(await node().add(it.pod, { runtimeConfig: { aliases: { tests: ["db"], other: ["web"] } } }));
+    expect((await node().allocations()).allocations).toMatchObject([{ aliases: ["db"] }]);
+    await node().del(it.pod);
+  });
+
+  test("with an alias that is no name is code 7 and says which", async () => {
+    const failure = failureOf(await node().add(await newPod(), { runtimeConfig: { aliases: ["db", "d b"] } }));
+    expect(failure).toMatchObject({ code: 7, details: expect.stringContaining('runtimeConfig.aliases.1 is "d b"') });
   });
 
   test("makes the configuration's routes, as the kernel shows them, and CHECK knows them", async () => {
@@ -812,7 +827,7 @@ describe.runIf(canUseKernel())("ADD", () => {
   });
 
   test("takes null for every capability, as runtimes write it", async () => {
-    const runtimeConfig = { portMappings: null, bandwidth: null, ips: null, mac: null, dns: null, ipRanges: null };
+    const runtimeConfig = { portMappings: null, bandwidth: null, ips: null, mac: null, dns: null, aliases: null };
     const it = await added(node(), { runtimeConfig, args: null, prevResult: null, routes: null, sysctls: null });
     await node().del(it.pod);
   });

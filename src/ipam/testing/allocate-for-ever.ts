@@ -38,6 +38,7 @@ async function client(id: number): Promise<never> {
         requestedAddresses: [],
         portMappings: [],
         withGateway: false,
+        aliases: [],
       });
       say(`+ ${containerId} ${addresses.join(" ")}`);
       if (i % 3 !== 0) continue;

@@ -29,6 +29,7 @@ export function request(name: string, more: Partial<AllocationRequest> = {}): Al
     requestedAddresses: [],
     portMappings: [],
     withGateway: false,
+    aliases: [],
     ...more,
   };
 }

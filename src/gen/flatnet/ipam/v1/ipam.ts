@@ -57,6 +57,11 @@ export interface AllocateRequest {
    * bridge or a link of their own (flatnet-ipam).
    */
   withGateway: boolean;
+  /**
+   * Names that others in the network may use for the pod (CNI CONVENTIONS.md, aliases): DNS names, 64 at most. They are kept
+   * and told, and nothing else is done with them.
+   */
+  aliases: string[];
 }
 
 /** One hostPort (CNI CONVENTIONS.md, portMappings). */
@@ -139,6 +144,8 @@ export interface Allocation {
   /** Milliseconds since 1970-01-01T00:00Z. */
   allocatedAtMs: bigint;
   portMappings: PortMapping[];
+  /** In the order of the request, none twice. */
+  aliases: string[];
 }
 
 export interface Subnet {
@@ -298,6 +305,7 @@ function createBaseAllocateRequest(): AllocateRequest {
     requestedAddresses: [],
     portMappings: [],
     withGateway: false,
+    aliases: [],
   };
 }
 
@@ -323,6 +331,9 @@ export const AllocateRequest: MessageFns<AllocateRequest> = {
     }
     if (message.withGateway !== false) {
       writer.uint32(56).bool(message.withGateway);
+    }
+    for (const v of message.aliases) {
+      writer.uint32(66).string(v!);
     }
     return writer;
   },
@@ -394,6 +405,14 @@ export const AllocateRequest: MessageFns<AllocateRequest> = {
             }
 
             message.withGateway = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.aliases.push(reader.string());
             continue;
           }
         }
@@ -966,6 +985,7 @@ function createBaseAllocation(): Allocation {
     addresses: [],
     allocatedAtMs: 0n,
     portMappings: [],
+    aliases: [],
   };
 }
 
@@ -994,6 +1014,9 @@ export const Allocation: MessageFns<Allocation> = {
     }
     for (const v of message.portMappings) {
       PortMapping.encode(v!, writer.uint32(58).fork()).join();
+    }
+    for (const v of message.aliases) {
+      writer.uint32(66).string(v!);
     }
     return writer;
   },
@@ -1065,6 +1088,14 @@ export const Allocation: MessageFns<Allocation> = {
             }
 
             message.portMappings.push(PortMapping.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.aliases.push(reader.string());
             continue;
           }
         }
@@ -1177,7 +1208,8 @@ export const IpamServiceDefinition = {
   methods: {
     /**
      * Gives the attachment its addresses, one for each family of the node's subnets, and returns once they are on disk.
-     * Asked again for the same attachment it returns the same addresses, and its port mappings become the ones asked for now.
+     * Asked again for the same attachment it returns the same addresses, and its port mappings and aliases become the ones asked
+     * for now.
      * INVALID_ARGUMENT: a field is missing or malformed. RESOURCE_EXHAUSTED: a subnet has no address left.
      * FAILED_PRECONDITION: the attachment has other addresses than it asks for, or one whose subnet is gone and has no gateway.
      * UNAVAILABLE: the daemon is starting or stopping; ask again.
