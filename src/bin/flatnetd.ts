@@ -3,7 +3,7 @@
 // Entry point of the daemon and, under the name flatnetctl, of the operator's commands. Either loads only its own part.
 import { readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import type { CtlWorld } from "../ctl/ctl.ts";
+import type { CtlWorld } from "../ctl/world.ts";
 
 async function main(): Promise<number> {
   const args = process.argv.slice(2);
@@ -27,6 +27,7 @@ function ctlWorld(): CtlWorld {
     daemon: join(here, "flatnetd"),
     selfCommand: [join(here, "flatnetctl")],
     signal: interrupt.signal,
+    now: Date.now,
   };
 }
 

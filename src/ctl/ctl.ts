@@ -1,24 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The operator's commands: `flatnetctl COMMAND …`. Each command is a module of its own, loaded when it is asked for.
-import type { Readable, Writable } from "node:stream";
-import type { LabWorld } from "../lab/lab.ts";
+import type { CtlWorld } from "./world.ts";
 
 const USAGE = `usage: flatnetctl COMMAND [options]
 
+  ipam    this node's addresses: how many are left, who has which
   lab     a cluster of network namespaces on this machine, and the proof that its network is flat
 `;
-
-/** What the commands see of the outside. */
-export interface CtlWorld extends LabWorld {
-  readonly stdin: Readable;
-  readonly stdout: LabWorld["stdout"] & Writable;
-}
 
 /** @returns the exit status; 2 for a command there is none of */
 export async function runCtl(args: readonly string[], world: CtlWorld): Promise<number> {
   const [command, ...rest] = args;
   switch (command) {
+    case "ipam":
+      return (await import("./ipam.ts")).runIpam(rest, world);
     case "lab":
       return (await import("../lab/lab.ts")).runLab(rest, world);
     case "lab-host":

@@ -126,6 +126,24 @@ test("the rest and its order outlive a restart", () => {
   });
 });
 
+test("what rests is told with the end of its rest, also after a restart; what has rested or is held is not", () => {
+  const node = new Node("10.0.0.0/29", "fd00::/64");
+  for (const name of ["a", "b", "c"]) node.allocate(name);
+  node.release("b", START + 1);
+  node.release("a", START + 2);
+  const rest = (address: string, ms: number) => ({
+    address,
+    releasedAtMs: START + ms,
+    restsUntilMs: START + ms + REST,
+  });
+  const all = [rest("10.0.0.2", 1), rest("10.0.0.1", 2), rest("fd00::2", 1), rest("fd00::1", 2)];
+  expect(node.allocator.resting(START + 3)).toEqual(all);
+  node.restart(START + 3);
+  expect(node.allocator.resting(START + 3)).toEqual(all);
+  expect(node.allocator.resting(START + 1 + REST)).toEqual([all[1], all[3]]);
+  expect(node.allocator.resting(START + 2 + REST)).toEqual([]);
+});
+
 test("a release time in the future ends one rest after a restart", () => {
   const node = new Node("10.0.0.0/32");
   node.allocate("a");

@@ -43,6 +43,13 @@ export interface SubnetCounts extends PoolCounts {
   readonly cidr: string;
 }
 
+/** An address of this node's subnets that nobody holds and that is not given out yet. Times are milliseconds since 1970. */
+export interface RestingAddress {
+  readonly address: string;
+  readonly releasedAtMs: number;
+  readonly restsUntilMs: number;
+}
+
 /** Which addresses an attachment gets, and where they are. */
 interface Granted {
   readonly record: AllocationRecord;
@@ -300,6 +307,13 @@ export class Allocator {
   /** Counts of every subnet, in the configured order. */
   counts(nowMs: number): SubnetCounts[] {
     return this.#pools.map((pool) => countsOf(pool, nowMs));
+  }
+
+  /** The addresses that rest, subnet by subnet in the configured order, the longest released first. */
+  resting(nowMs: number): RestingAddress[] {
+    return this.#pools.flatMap((pool) =>
+      pool.resting(nowMs).map(({ index, ...times }) => ({ address: textAt(pool, index), ...times })),
+    );
   }
 
   #hold(record: AllocationRecord): void {

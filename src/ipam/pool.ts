@@ -117,6 +117,14 @@ export class Pool {
     return { capacity, used, cooling, free: capacity - used - cooling };
   }
 
+  /** The positions that rest, the longest released first, each with the end of its rest. Takes time in the released ones. */
+  resting(nowMs: number): { readonly index: number; readonly releasedAtMs: number; readonly restsUntilMs: number }[] {
+    this.#noticeClock(nowMs);
+    return [...this.#released]
+      .filter(([, releasedAtMs]) => nowMs - releasedAtMs < this.#cooldownMs)
+      .map(([index, releasedAtMs]) => ({ index, releasedAtMs, restsUntilMs: releasedAtMs + this.#cooldownMs }));
+  }
+
   #isUsed(index: number): boolean {
     return this.#held.has(index) || this.#released.has(index);
   }

@@ -14,6 +14,7 @@ import {
 } from "@grpc/grpc-js";
 import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
 import { IpamServiceDefinition, type MessageFns } from "../gen/flatnet/ipam/v1/ipam.ts";
+import type { RestingAddress } from "./allocator.ts";
 import { IpamError } from "./errors.ts";
 import type { AllocationRecord } from "./records.ts";
 import { parseAllocateRequest, parseGetAllocationRequest, parseReleaseRequest } from "./requests.ts";
@@ -121,6 +122,9 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
       const { allocations, subnets } = await service.list();
       return { allocations: allocations.map(toAllocation), subnets: subnets.map((counts) => ({ ...counts })) };
     }),
+    listResting: unary("ListResting", async (): Promise<wire.ListRestingResponse> => {
+      return { resting: (await service.resting()).map(toResting) };
+    }),
   } satisfies UntypedServiceImplementation);
 
   const claim = await claimSocket(
@@ -182,6 +186,10 @@ function toAllocation(record: AllocationRecord): wire.Allocation {
     portMappings: record.portMappings.map((mapping) => ({ ...mapping })),
     aliases: [...record.aliases],
   };
+}
+
+function toResting({ address, releasedAtMs, restsUntilMs }: RestingAddress): wire.RestingAddress {
+  return { address, releasedAtMs: BigInt(releasedAtMs), restsUntilMs: BigInt(restsUntilMs) };
 }
 
 /** The generated description of the service in the form grpc-js takes, for servers and for clients. */

@@ -8,7 +8,13 @@
 // since whether a failed write is there only the disk knows; until that works, nothing is served.
 import { type Attachment, attachmentKey } from "../net/names.ts";
 import type { Prefix } from "../net/prefix.ts";
-import { type AllocationRequest, Allocator, DEFAULT_COOLDOWN_MS, type SubnetCounts } from "./allocator.ts";
+import {
+  type AllocationRequest,
+  Allocator,
+  DEFAULT_COOLDOWN_MS,
+  type RestingAddress,
+  type SubnetCounts,
+} from "./allocator.ts";
 import { IpamError } from "./errors.ts";
 import { KeyedLock } from "./keyed-lock.ts";
 import { type AllocationRecord, type Change, type Snapshot, writesOf } from "./records.ts";
@@ -167,6 +173,13 @@ export class IpamService {
     await this.#healthy();
     const inOrder = [...this.#durable].sort(([a], [b]) => (a < b ? -1 : 1));
     return { allocations: inOrder.map(([, record]) => record), subnets: this.#allocator.counts(this.#now()) };
+  }
+
+  /** The addresses that rest, subnet by subnet; like the counts, they know of commits under way. */
+  async resting(): Promise<RestingAddress[]> {
+    this.#refuseWhenClosed();
+    await this.#healthy();
+    return this.#allocator.resting(this.#now());
   }
 
   /** The durable allocation of an attachment. @throws IpamError IPAM_UNKNOWN too */

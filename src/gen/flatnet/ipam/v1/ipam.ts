@@ -131,6 +131,23 @@ export interface ListAllocationsResponse {
   subnets: Subnet[];
 }
 
+export interface ListRestingRequest {
+}
+
+export interface ListRestingResponse {
+  /** Subnet by subnet, the longest released first. */
+  resting: RestingAddress[];
+}
+
+/** An address that nobody holds and that is not given out yet. */
+export interface RestingAddress {
+  address: string;
+  /** Milliseconds since 1970-01-01T00:00Z. */
+  releasedAtMs: bigint;
+  /** When its rest is over, in the same; it is used earlier when no other address is left or when it is asked for. */
+  restsUntilMs: bigint;
+}
+
 export interface Allocation {
   /**
    * Without ifname it is no container's: it is the gateway address of its network in one subnet (AllocateRequest.with_gateway),
@@ -976,6 +993,161 @@ export const ListAllocationsResponse: MessageFns<ListAllocationsResponse> = {
   },
 };
 
+function createBaseListRestingRequest(): ListRestingRequest {
+  return {};
+}
+
+export const ListRestingRequest: MessageFns<ListRestingRequest> = {
+  encode(_: ListRestingRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListRestingRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListRestingRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseListRestingResponse(): ListRestingResponse {
+  return { resting: [] };
+}
+
+export const ListRestingResponse: MessageFns<ListRestingResponse> = {
+  encode(message: ListRestingResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.resting) {
+      RestingAddress.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListRestingResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListRestingResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.resting.push(RestingAddress.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRestingAddress(): RestingAddress {
+  return { address: "", releasedAtMs: 0n, restsUntilMs: 0n };
+}
+
+export const RestingAddress: MessageFns<RestingAddress> = {
+  encode(message: RestingAddress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.address !== "") {
+      writer.uint32(10).string(message.address);
+    }
+    if (message.releasedAtMs !== 0n) {
+      if (BigInt.asIntN(64, message.releasedAtMs) !== message.releasedAtMs) {
+        throw new globalThis.Error("value provided for field message.releasedAtMs of type int64 too large");
+      }
+      writer.uint32(16).int64(message.releasedAtMs);
+    }
+    if (message.restsUntilMs !== 0n) {
+      if (BigInt.asIntN(64, message.restsUntilMs) !== message.restsUntilMs) {
+        throw new globalThis.Error("value provided for field message.restsUntilMs of type int64 too large");
+      }
+      writer.uint32(24).int64(message.restsUntilMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RestingAddress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRestingAddress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.releasedAtMs = reader.int64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.restsUntilMs = reader.int64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 function createBaseAllocation(): Allocation {
   return {
     attachment: undefined,
@@ -1255,6 +1427,15 @@ export const IpamServiceDefinition = {
       requestType: ListAllocationsRequest as typeof ListAllocationsRequest,
       requestStream: false,
       responseType: ListAllocationsResponse as typeof ListAllocationsResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Which addresses of this node's subnets rest after their release. With ListAllocations this tells what every address is. */
+    listResting: {
+      name: "ListResting",
+      requestType: ListRestingRequest as typeof ListRestingRequest,
+      requestStream: false,
+      responseType: ListRestingResponse as typeof ListRestingResponse,
       responseStream: false,
       options: {},
     },

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `flatnetctl ipam …`: what the daemon on this node knows of its addresses.
+import {
+  IpamServiceDefinition,
+  type ListAllocationsResponse,
+  type RestingAddress,
+} from "../gen/flatnet/ipam/v1/ipam.ts";
+import { parseAddress } from "../net/address.ts";
+import { indexOf, parsePrefix } from "../net/prefix.ts";
+import { readOptions, reporting, withDaemon } from "./command.ts";
+import { type DaemonClient, DEFAULT_SOCKET } from "./daemon-client.ts";
+import { CtlError } from "./errors.ts";
+import { holdersTable, toJson } from "./holders.ts";
+import { drawSubnet, legend, namespaceLetters } from "./subnet-map.ts";
+import { formatCount, plural } from "./words.ts";
+import type { CtlWorld } from "./world.ts";
+
+const USAGE = `usage: flatnetctl ipam COMMAND [options]
+
+  show    each subnet with its counts and a picture of it, and who has which address
+  list    who has which address, a line each
+
+  --socket PATH   the daemon's socket (${DEFAULT_SOCKET})
+  --json          one JSON document on stdout
+
+Exit code: 0 done, 1 the daemon refused, 2 wrong options or no daemon.
+`;
+
+const METHODS = IpamServiceDefinition.methods;
+const COMMON = { socket: "string", json: "boolean" } as const;
+
+/** @returns the exit status */
+export async function runIpam(args: readonly string[], world: CtlWorld): Promise<number> {
+  const [command, ...rest] = args;
+  if (command === undefined || command === "help" || rest.includes("--help") || /^-(h|-help)$/.test(command)) {
+    world.stdout.write(USAGE);
+    return command === undefined ? 2 : 0;
+  }
+  return reporting(`ipam ${command}`, world, async () => {
+    switch (command) {
+      case "show":
+        return await show(rest, world);
+      case "list":
+        return await list(rest, world);
+      default:
+        world.stderr.write(`flatnetctl ipam: there is no command ${JSON.stringify(command)}\n${USAGE}`);
+        return 2;
+    }
+  });
+}
+
+function socketOf(values: Readonly<Record<string, string | boolean | undefined>>): string {
+  return typeof values["socket"] === "string" ? values["socket"] : DEFAULT_SOCKET;
+}
+
+async function show(args: readonly string[], world: CtlWorld): Promise<number> {
+  const { values } = readOptions(args, COMMON);
+  const { state, resting } = await withDaemon(socketOf(values), async (daemon) => ({
+    state: await daemon.call(METHODS.listAllocations, {}),
+    resting: await listResting(daemon),
+  }));
+  if (values["json"] === true) {
+    const document = { ...stateDocument(state), resting: (resting ?? []).map(restingDocument) };
+    world.stdout.write(`${JSON.stringify(document, undefined, 2)}\n`);
+  } else {
+    for (const line of showLines(state, resting, world.now(), widthOf(world))) world.stdout.write(`${line}\n`);
+  }
+  return 0;
+}
+
+async function list(args: readonly string[], world: CtlWorld): Promise<number> {
+  const { values } = readOptions(args, COMMON);
+  const state = await withDaemon(socketOf(values), (daemon) => daemon.call(METHODS.listAllocations, {}));
+  const lines =
+    values["json"] === true
+      ? [JSON.stringify(stateDocument(state), undefined, 2)]
+      : holdersTable(state.allocations, world.now(), widthOf(world));
+  for (const line of lines) world.stdout.write(`${line}\n`);
+  return 0;
+}
+
+/** A terminal's columns; a file or a pipe takes any width. */
+function widthOf({ stdout }: CtlWorld): number | undefined {
+  return stdout.isTTY === true && stdout.columns ? stdout.columns : undefined;
+}
+
+/** Undefined from a daemon that can't tell. */
+async function listResting(daemon: DaemonClient): Promise<RestingAddress[] | undefined> {
+  try {
+    return (await daemon.call(METHODS.listResting, {})).resting;
+  } catch (error) {
+    if (error instanceof CtlError && error.code === "CTL_OLD_DAEMON") return undefined;
+    throw error;
+  }
+}
+
+/** What `show` prints. Pure. `resting` is undefined when it isn't known. */
+export function showLines(
+  { subnets, allocations }: ListAllocationsResponse,
+  resting: readonly RestingAddress[] | undefined,
+  nowMs: number,
+  width?: number,
+): string[] {
+  const letters = namespaceLetters(allocations);
+  const lines: string[] = [];
+  const prefixes = subnets.map(({ cidr }) => parsePrefix(cidr));
+  for (const [i, { cidr, capacity, used, cooling, free }] of subnets.entries()) {
+    const sight = { prefix: prefixes[i] as (typeof prefixes)[number], allocations, resting: resting ?? [] };
+    const counts = [`${formatCount(used)} used`, `${formatCount(cooling)} resting`, `${formatCount(free)} free`];
+    lines.push(`${cidr}: ${counts.join(", ")} of ${plural(capacity, "address", "addresses")}`, "");
+    lines.push(...drawSubnet(sight, letters).map((line) => `  ${line}`), "");
+    lines.push(...legend(sight, letters).map(([symbol, text]) => `  ${symbol}  ${text}`), "");
+    if (resting === undefined && cooling > 0) {
+      lines.push("  The daemon is older than this flatnetctl: which addresses rest is not in the picture.", "");
+    }
+  }
+  const outside = allocations
+    .flatMap(({ addresses }) => addresses)
+    .filter((address) => !prefixes.some((prefix) => indexOf(prefix, parseAddress(address)) !== undefined));
+  if (outside.length > 0) {
+    lines.push(`${plural(outside.length, "address is", "addresses are")} of no subnet that this node has now.`, "");
+  }
+  const table = holdersTable(allocations, nowMs, width);
+  return [...lines, ...(table.length === 0 ? ["Nobody has an address."] : table)];
+}
+
+function stateDocument({ subnets, allocations }: ListAllocationsResponse): object {
+  return { version: 1, subnets, allocations: allocations.map(toJson) };
+}
+
+function restingDocument({ address, releasedAtMs, restsUntilMs }: RestingAddress): object {
+  const time = (ms: bigint) => new Date(Number(ms)).toISOString();
+  return { address, releasedAt: time(releasedAtMs), restsUntil: time(restsUntilMs) };
+}
