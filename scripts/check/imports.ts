@@ -34,6 +34,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
 const PACKAGES: readonly { readonly name: RegExp; readonly only: RegExp; readonly why: string }[] = [
   { name: /^ip-address$/, only: /^src\/net\/prefix\.ts$/, why: "one file reads what people write" },
   { name: /^bun(:|$)/, only: /^src\/(sys|bin)\//, why: "what differs by runtime is behind src/sys" },
+  { name: /^koffi$/, only: /^src\/sys\/node\.ts$/, why: "what differs by runtime is behind src/sys" },
   { name: /^netlink$/, only: /^src\/netlink\//, why: "the addon is behind src/netlink" },
   { name: /^(classic-)?level$/, only: /^src\/ipam\//, why: "the store is behind src/ipam" },
 ];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// dist/flatnetd: the daemon and its operator commands as one executable: Node with a single bundled script and the two
+// dist/flatnetd: the daemon and its operator commands as one executable: Node with a single bundled script and the three
 // native addons inside, put together by pkg. One script instead of pkg's virtual file system of node_modules starts in
 // less than half the time and needs a third less memory.
 
@@ -22,7 +22,7 @@ export async function packDaemon(target: Runtimes, arch: Arch, scratch: string, 
     node: target.node,
     nodeVersion: target.nodeVersion,
     arch,
-    assets: addonAssets(arch),
+    assets: addonAssets(target.modules, arch),
     // V8 accepts a code cache only on the kind of machine that made it.
     codeCache: arch === hostArch(),
   };
@@ -62,5 +62,5 @@ async function bundle(outfile: string): Promise<string[]> {
   // A warning is a require() that cannot be followed or an import.meta that is empty in CommonJS: it fails at run time.
   const texts = warnings.map(({ text, location }) => `${location?.file ?? ""}:${location?.line ?? ""} ${text}`);
   if (texts.length > 0) throw new StepError("esbuild warns about src/bin/flatnetd.ts", texts.join("\n"));
-  return Object.keys(metafile.inputs).filter((path) => !path.startsWith("addon:"));
+  return Object.keys(metafile.inputs).filter((path) => !/^addon(-itself)?:/.test(path));
 }

@@ -19,6 +19,8 @@ export interface Runtimes {
   readonly nodeVersion: string;
   /** Path of the Bun executable. */
   readonly bun: string;
+  /** The node_modules of the machine. */
+  readonly modules: string;
 }
 
 /** The machine this runs on. */
@@ -44,7 +46,7 @@ export async function runtimes(arch: Arch): Promise<Runtimes> {
   const manifest: { version: string } = JSON.parse(
     await readFile(join(modules, NODE_PACKAGE[arch], "package.json"), "utf8"),
   );
-  return { ...found, nodeVersion: manifest.version };
+  return { ...found, nodeVersion: manifest.version, modules };
 }
 
 async function fetchRuntimes(arch: Arch): Promise<string> {

@@ -3,111 +3,12 @@
 // The system calls of the plugin, through bun:ffi on libc: blocking, so that the plugin needs no event loop. Only the
 // plugin's entry point imports this file.
 import { dlopen, read as peek } from "bun:ffi";
-import { errnoName } from "./errno.ts";
-import { type Fd, type FileId, type Sys, SysError } from "./sys.ts";
+import { checkWith, createSys, LIBC } from "./libc.ts";
+import type { Sys } from "./sys.ts";
 
-const { symbols: libc } = dlopen("libc.so.6", {
-  __errno_location: { args: [], returns: "ptr" },
-  close: { args: ["i32"], returns: "i32" },
-  connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
-  fsync: { args: ["i32"], returns: "i32" },
-  open: { args: ["ptr", "i32", "u32"], returns: "i32" },
-  read: { args: ["i32", "ptr", "u64_fast"], returns: "i64_fast" },
-  rename: { args: ["ptr", "ptr"], returns: "i32" },
-  setns: { args: ["i32", "i32"], returns: "i32" },
-  setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
-  socket: { args: ["i32", "i32", "i32"], returns: "i32" },
-  statx: { args: ["i32", "ptr", "i32", "u32", "ptr"], returns: "i32" },
-  unlink: { args: ["ptr"], returns: "i32" },
-  write: { args: ["i32", "ptr", "u64_fast"], returns: "i64_fast" },
-});
+const { symbols: libc } = dlopen("libc.so.6", { ...LIBC, __errno_location: { args: [], returns: "ptr" } });
 
-const EINTR = 4;
-const O_CLOEXEC = 0o2000000;
-const SOCK_CLOEXEC = O_CLOEXEC;
-const CLONE_NEWNET = 0x40000000;
-const AF_UNIX = 1;
-const SOL_SOCKET = 1;
-const SO_RCVTIMEO = 20;
-const SO_SNDTIMEO = 21;
-const AT_EMPTY_PATH = 0x1000;
-const STATX_INO = 0x100;
-
-const encoder = new TextEncoder();
-const cstring = (text: string): Uint8Array => encoder.encode(`${text}\0`);
-
-/** The call's result; throws its errno when it is negative. `call` runs again after EINTR. */
-function check(syscall: string, what: string, call: () => number): number {
-  for (;;) {
-    const result = call();
-    if (result >= 0) return result;
-    const errno = peek.i32(libc.__errno_location(), 0);
-    if (errno !== EINTR) throw new SysError(syscall, errno, errnoName(errno), what);
-  }
-}
-
-export const sys: Sys = {
-  open: (path, flags, mode = 0) => {
-    const name = cstring(path);
-    return check("open", path, () => libc.open(name, flags | O_CLOEXEC, mode));
-  },
-  close: (fd) => {
-    // Not called again after EINTR: Linux has closed the descriptor already (close(2)).
-    libc.close(fd);
-  },
-  read: (fd, into) => check("read", "", () => libc.read(fd, into, into.length)),
-  write: (fd, bytes) => check("write", "", () => libc.write(fd, bytes, bytes.length)),
-  fsync: (fd) => {
-    check("fsync", "", () => libc.fsync(fd));
-  },
-  fstat,
-  rename: (from, to) => {
-    const [a, b] = [cstring(from), cstring(to)];
-    check("rename", to, () => libc.rename(a, b));
-  },
-  unlink: (path) => {
-    const name = cstring(path);
-    check("unlink", path, () => libc.unlink(name));
-  },
-  socket: (domain, type, protocol) => check("socket", "", () => libc.socket(domain, type | SOCK_CLOEXEC, protocol)),
-  connectUnix: (fd, path) => {
-    // struct sockaddr_un (include/uapi/linux/un.h): u16 family, char path[108] with a zero at the end.
-    const name = encoder.encode(path);
-    if (name.length > 107) throw new SysError("connect", 36, "ENAMETOOLONG", path);
-    const address = new Uint8Array(2 + name.length + 1);
-    address[0] = AF_UNIX;
-    address.set(name, 2);
-    check("connect", path, () => libc.connect(fd, address, address.length));
-  },
-  setsockopt: (fd, level, option, value) => {
-    check("setsockopt", "", () => libc.setsockopt(fd, level, option, value, value.length));
-  },
-  setTimeouts: (fd, timeoutMs) => {
-    // struct timeval: two 64-bit words. Zero would mean "for ever".
-    const ms = Math.max(1, Math.ceil(timeoutMs));
-    const value = new BigInt64Array([BigInt(Math.floor(ms / 1000)), BigInt((ms % 1000) * 1000)]);
-    const bytes = new Uint8Array(value.buffer);
-    sys.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, bytes);
-    sys.setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, bytes);
-  },
-  setns: (fd) => {
-    check("setns", "", () => libc.setns(fd, CLONE_NEWNET));
-  },
-  now: () => performance.now(),
-  sleep: (ms) => {
-    // The only blocking wait in JavaScript that needs no event loop.
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
-  },
-};
-
-/** statx(2) and not fstat(2), because struct statx is the same on every architecture. */
-function fstat(fd: Fd): FileId {
-  const buffer = new Uint8Array(256);
-  const empty = new Uint8Array(1);
-  check("statx", "", () => libc.statx(fd, empty, AT_EMPTY_PATH, STATX_INO, buffer));
-  const view = new DataView(buffer.buffer);
-  return {
-    ino: view.getBigUint64(32, true),
-    dev: (BigInt(view.getUint32(136, true)) << 32n) | BigInt(view.getUint32(140, true)),
-  };
-}
+export const sys: Sys = createSys(
+  libc,
+  checkWith(() => peek.i32(libc.__errno_location(), 0)),
+);
