@@ -31,6 +31,9 @@ const PASS_INTERVAL_MS = 30_000;
 const PASS_RETRY_MS = 2_000;
 /** Editors and config maps change a file in several steps; this long after the last one it is read. */
 const SETTLE_MS = 50;
+/** Between looks whether some of the addresses' history has had its time. */
+const PRUNE_INTERVAL_MS = 60_000;
+const DAY_MS = 86_400_000;
 
 export interface Agent {
   /** Resolves once nothing of the daemon runs any more. */
@@ -96,6 +99,7 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   closers.push(() => server.close());
   // A DEL that came between the first replay and the socket has left a note that nothing else would find.
   journal.request();
+  pruneHistory(service, log, closers);
   if (config.retireAfterSeconds > 0) {
     retireTheGone(service, netlink, bootId, config.retireAfterSeconds * 1000, log, closers);
   }
@@ -127,6 +131,7 @@ async function openIpam(config: Config, bootId: string, log: Log, closers: Close
       effects,
       subnets: config.podCIDRs,
       cooldownMs: config.coolDownSeconds * 1000,
+      historyMs: config.historyDays * DAY_MS,
       bootId,
       log,
     });
@@ -194,6 +199,22 @@ function retireTheGone(
     intervalMs,
     retryMs: intervalMs,
     onError: (err) => log.error({ err }, "attachments could not be looked at for whether they are over"),
+  });
+  closers.push(() => loop.stop());
+  loop.request();
+}
+
+/** Drops what of the history has had its time, from now on. */
+function pruneHistory(service: IpamService, log: Log, closers: Closer[]): void {
+  const pass = async () => {
+    const dropped = await service.pruneHistory();
+    if (dropped > 0) log.info({ entries: dropped }, "old entries of the addresses' history are dropped");
+  };
+  const loop = new Loop(pass, {
+    settleMs: SETTLE_MS,
+    intervalMs: PRUNE_INTERVAL_MS,
+    retryMs: PRUNE_INTERVAL_MS,
+    onError: (err) => log.error({ err }, "old entries of the addresses' history could not be dropped"),
   });
   closers.push(() => loop.stop());
   loop.request();

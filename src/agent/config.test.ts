@@ -45,6 +45,7 @@ test("a name and a subnet are enough", () => {
     antiSpoof: true,
     coolDownSeconds: 120,
     retireAfterSeconds: 60,
+    historyDays: 7,
   });
   expect(podCIDRs.map(formatPrefix)).toEqual(["10.244.1.0/24"]);
 });
@@ -60,6 +61,7 @@ test.for<[flag: string, text: string, key: keyof Config, value: unknown]>([
   ["--anti-spoof", "true", "antiSpoof", true],
   ["--cool-down-seconds", "0", "coolDownSeconds", 0],
   ["--retire-after-seconds", "0", "retireAfterSeconds", 0],
+  ["--history-days", "0", "historyDays", 0],
 ])("%s %s sets %s", ([flag, text, key, value]) => {
   expect(parse([...GOOD, flag, text])[key]).toBe(value);
   expect(parse([...GOOD, `${flag}=${text}`])[key]).toBe(value);
@@ -81,6 +83,7 @@ mtu: 9000
 antiSpoof: false
 coolDownSeconds: 5
 retireAfterSeconds: 7
+historyDays: 30
 `,
   );
   expect(config).toEqual({
@@ -93,6 +96,7 @@ retireAfterSeconds: 7
     antiSpoof: false,
     coolDownSeconds: 5,
     retireAfterSeconds: 7,
+    historyDays: 30,
   });
   expect(podCIDRs.map(formatPrefix)).toEqual(["10.244.2.0/24", "fd00:10:244:2::/64"]);
 });

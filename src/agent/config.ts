@@ -28,6 +28,8 @@ export interface Config {
   readonly coolDownSeconds: number;
   /** How long an attachment whose namespace is gone waits for its DEL, in seconds; 0 for ever. */
   readonly retireAfterSeconds: number;
+  /** How long it stays known who held an address, in days; 0 for not at all. */
+  readonly historyDays: number;
 }
 
 /** A configuration that can't be used. The message names every flag or key that is wrong, with its value. */
@@ -53,6 +55,7 @@ export const USAGE = `usage: flatnetd --node-name NAME --pod-cidr CIDR [--pod-ci
   --anti-spoof BOOLEAN   drop what a pod sends from a foreign address (default true)
   --cool-down-seconds N  how long an address rests before it is used again (default 120)
   --retire-after-seconds N  how long an attachment whose namespace is gone waits for its DEL (default 60; 0: for ever)
+  --history-days N       how long it stays known who held an address (default 7; 0: not at all)
   --help
 `;
 
@@ -72,6 +75,7 @@ const Schema = v.strictObject({
   antiSpoof: v.optional(v.boolean(), true),
   coolDownSeconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(86_400)), 120),
   retireAfterSeconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(86_400)), 60),
+  historyDays: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3_650)), 7),
 });
 
 /** The flag of each key, and how its text becomes the key's value. A flag that may come again makes a list. */
@@ -86,6 +90,7 @@ const FLAGS: Readonly<Record<string, { key: string; again?: true; read: (text: s
   "anti-spoof": { key: "antiSpoof", read: (text) => (text === "true" ? true : text === "false" ? false : text) },
   "cool-down-seconds": { key: "coolDownSeconds", read: toNumber },
   "retire-after-seconds": { key: "retireAfterSeconds", read: toNumber },
+  "history-days": { key: "historyDays", read: toNumber },
 };
 
 function toNumber(text: string): unknown {

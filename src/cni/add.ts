@@ -28,7 +28,7 @@ export function add(world: World, args: CmdArgs, conf: PluginConf): Outcome {
       const { portMappings } = conf;
       const allocation = daemon.allocate(conf, { attachment, args, hostIfname, portMappings, withGateway: false });
       // An address the attachment had before belongs to an earlier ADD, which may be up and running: only DEL ends that.
-      if (!allocation.existed) undo.push("release the address", () => daemon.release(attachment, 0));
+      if (!allocation.existed) undo.push("release the address", () => daemon.release(attachment, 0, "failed-add"));
       const addresses = podAddresses(allocation.addresses);
       const mtu = chooseMtu(conf, allocation.mtu, addresses);
       const plan = planPodNetwork(attachment, args.pod, addresses, mtu, conf, sha256);

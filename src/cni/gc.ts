@@ -28,7 +28,7 @@ export function collectGarbage(world: World, conf: GcConf): Outcome {
   });
   for (const allocation of unlinked) {
     try {
-      if (allocation.attachment !== undefined) daemon.release(allocation.attachment, 0);
+      if (allocation.attachment !== undefined) daemon.release(allocation.attachment, 0, "gc");
     } catch (error) {
       failures.push(`${describe(allocation)}: ${(error as Error).message}`);
     }

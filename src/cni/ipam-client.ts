@@ -63,9 +63,12 @@ export class IpamClient {
     return AllocateResponse.decode(this.#call("Allocate", request.finish(), conf.connectWaitMs));
   }
 
-  /** @param connectWaitMs how long to wait for a daemon that isn't listening */
-  release(attachment: Attachment, connectWaitMs: number): void {
-    this.#call("Release", ReleaseRequest.encode({ attachment }).finish(), connectWaitMs);
+  /**
+   * @param connectWaitMs how long to wait for a daemon that isn't listening
+   * @param cause why, for the daemon's history; the runtime's DEL when missing
+   */
+  release(attachment: Attachment, connectWaitMs: number, cause: "" | "gc" | "failed-add" = ""): void {
+    this.#call("Release", ReleaseRequest.encode({ attachment, cause }).finish(), connectWaitMs);
   }
 
   /** What the attachment has, and what of its ports is not in the node's kernel; no allocation when it has nothing. */

@@ -21,7 +21,7 @@ export function addIpam(world: World, args: CmdArgs, conf: IpamConf): Outcome {
   const undo = new UndoStack();
   return undo.whileTrying(() => {
     const allocation = daemon.allocate(conf, { attachment, args, hostIfname: "", portMappings: [], withGateway: true });
-    if (!allocation.existed) undo.push("release the address", () => daemon.release(attachment, 0));
+    if (!allocation.existed) undo.push("release the address", () => daemon.release(attachment, 0, "failed-add"));
     return succeed(`${resultDocument(toResult(allocation, conf), conf.cniVersion)}\n`);
   });
 }

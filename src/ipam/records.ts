@@ -7,6 +7,7 @@
 //   f                  {"v":1}                       the format of the whole database
 //   a/<attachment key> AllocationRecord as JSON      who holds which addresses
 //   r/<address>        ReleaseRecord as JSON         when an address came back; none for a held address
+//   h/…                Tenure as JSON                who held an address until when: history.ts
 //
 // There is no second table for the unique address index: it follows from the allocation records, so the two cannot drift.
 import { familyOf, formatAddress, parseAddress } from "../net/address.ts";
@@ -90,12 +91,20 @@ export interface ReleaseRecord {
   readonly holder: string;
 }
 
+/** Where an entry of the history stands among the others: history.ts. */
+export interface HistoryPosition {
+  readonly orderMs: number;
+  readonly count: number;
+}
+
 /** Everything the database says. No address occurs in two allocations, nor in both maps. */
 export interface Snapshot {
   /** By attachment key. */
   readonly allocations: ReadonlyMap<string, AllocationRecord>;
   /** By canonical address. */
   readonly released: ReadonlyMap<string, ReleaseRecord>;
+  /** Where the history ends; all of it that is read at start. */
+  readonly lastTenure?: HistoryPosition | undefined;
 }
 
 /** One operation of an atomic batch, in the form `level` takes. */
@@ -263,7 +272,8 @@ function parseRelease(key: string, value: string): ReleaseRecord {
   };
 }
 
-function parseValue(key: string, value: string): Record<string, unknown> {
+/** The JSON object of a value whose version this program reads. @throws RecordError */
+export function parseValue(key: string, value: string): Record<string, unknown> {
   let object: unknown;
   try {
     object = JSON.parse(value);
@@ -337,7 +347,7 @@ function canonical(text: string): string | undefined {
   }
 }
 
-function parsePod(key: string, value: unknown): PodName {
+export function parsePod(key: string, value: unknown): PodName {
   if (!isObject(value)) throw invalid(key, "pod", value);
   return {
     namespace: string(key, "pod.namespace", value["namespace"]),
@@ -350,12 +360,14 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function string(key: string, field: string, value: unknown): string {
+/** A field that has to be text. @throws RecordError */
+export function string(key: string, field: string, value: unknown): string {
   if (typeof value !== "string") throw invalid(key, field, value);
   return value;
 }
 
-function time(key: string, field: string, value: unknown): number {
+/** A field that has to be milliseconds since 1970. @throws RecordError */
+export function time(key: string, field: string, value: unknown): number {
   if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) throw invalid(key, field, value);
   return value;
 }

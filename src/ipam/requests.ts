@@ -8,6 +8,7 @@ import { ALIAS_RULE, ALIASES_MAX, isAlias } from "../net/dns-name.ts";
 import { type Attachment, IDENTIFIER_MAX } from "../net/names.ts";
 import type { AllocationRequest } from "./allocator.ts";
 import { IpamError, quote } from "./errors.ts";
+import { type HistoryQuery, isHistoryToken } from "./history.ts";
 import { describePort, portsMeet } from "./port-index.ts";
 import { isPort, PORT_PROTOCOLS, type PodName, type PortMapping } from "./records.ts";
 
@@ -22,6 +23,10 @@ const PORT_MAPPING_LIMIT = 256;
 
 /** IFNAMSIZ - 1 (linux/if.h). */
 const LINK_NAME_LIMIT = 15;
+
+/** Tenures in an answer: a megabyte of them at most. */
+const HISTORY_PAGE_MAX = 1_000;
+const HISTORY_PAGE_DEFAULT = 100;
 
 /** @throws IpamError IPAM_INVALID, naming the field and its value; so do all the others */
 export function parseAllocateRequest(message: wire.AllocateRequest): AllocationRequest {
@@ -42,8 +47,37 @@ export function parseGetAllocationRequest(message: wire.GetAllocationRequest): A
   return parseAttachment(message.attachment);
 }
 
-export function parseReleaseRequest(message: wire.ReleaseRequest): Attachment {
-  return parseAttachment(message.attachment);
+export function parseReleaseRequest(message: wire.ReleaseRequest): { attachment: Attachment; cause: string } {
+  const { cause } = message;
+  if (!/^[a-z-]{0,32}$/.test(cause)) throw invalid("cause", cause, "at most 32 of a-z and '-'");
+  return { attachment: parseAttachment(message.attachment), cause: cause === "" ? "del" : cause };
+}
+
+export function parseGetHistoryRequest(message: wire.GetHistoryRequest): HistoryQuery {
+  const { address, pageSize, pageToken } = message;
+  const fromMs = parseTime("from_ms", message.fromMs);
+  const toMs = message.toMs === 0n ? Number.MAX_SAFE_INTEGER : parseTime("to_ms", message.toMs);
+  if (toMs < fromMs) {
+    throw new IpamError("IPAM_INVALID", `to_ms is ${toMs}; it must not be before from_ms, ${fromMs}`);
+  }
+  if (pageSize > HISTORY_PAGE_MAX) {
+    throw new IpamError("IPAM_INVALID", `page_size is ${pageSize}; it must be 0 to ${HISTORY_PAGE_MAX}`);
+  }
+  if (pageToken !== "" && !isHistoryToken(pageToken)) {
+    throw invalid("page_token", pageToken, "next_page_token of an answer");
+  }
+  return {
+    address: address === "" ? undefined : formatAddress(parseIp("address", address)),
+    fromMs,
+    toMs,
+    limit: pageSize === 0 ? HISTORY_PAGE_DEFAULT : pageSize,
+    after: pageToken === "" ? undefined : pageToken,
+  };
+}
+
+function parseTime(field: string, ms: bigint): number {
+  if (ms >= 0n && ms <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(ms);
+  throw new IpamError("IPAM_INVALID", `${field} is ${ms}; it must be milliseconds since 1970`);
 }
 
 /** The key's parts by the rules of the CNI spec, sections 1 and 2, which keep "/" out of them. */

@@ -37,6 +37,7 @@ async function served(
   const service = new IpamService(new MemoryStore(disk, options.gate), disk.snapshot(), {
     subnets: prefixes(...(options.subnets ?? ["10.244.1.0/24", "fd00:10:244:1::/64"])),
     bootId: BOOT_ID,
+    historyMs: 86_400_000,
     ...(options.cooldownMs === undefined ? {} : { cooldownMs: options.cooldownMs }),
   });
   const log = memoryLog();
@@ -80,7 +81,13 @@ function clientOf(socketPath: string) {
   return {
     allocate: (message: AllocateMessage) =>
       call<AllocateMessage, wire.AllocateResponse>("allocate")({ ...EMPTY, ...message }),
-    release: call<wire.ReleaseRequest, wire.ReleaseResponse>("release"),
+    release: (message: Partial<wire.ReleaseRequest>) =>
+      call<Partial<wire.ReleaseRequest>, wire.ReleaseResponse>("release")({ cause: "", ...message }),
+    history: (message: Partial<wire.GetHistoryRequest>) =>
+      call<Partial<wire.GetHistoryRequest>, wire.GetHistoryResponse>("getHistory")({
+        ...{ address: "", fromMs: 0n, toMs: 0n, pageSize: 0, pageToken: "" },
+        ...message,
+      }),
     get: call<wire.GetAllocationRequest, wire.GetAllocationResponse>("getAllocation"),
     status: call<wire.StatusRequest, wire.StatusResponse>("status"),
     list: call<wire.ListAllocationsRequest, wire.ListAllocationsResponse>("listAllocations"),
@@ -556,3 +563,52 @@ async function serveOn(socketPath: string) {
   const service = new IpamService(new MemoryStore(disk), disk.snapshot(), options);
   return serveIpam({ service, mtu: () => 1500, routesSynced: () => true, socketPath, log: memoryLog() });
 }
+
+test("a client learns who held an address and why that ended, in any spelling and page by page", async () => {
+  const { client } = await served({ subnets: ["fd00::/127"], cooldownMs: 0 });
+  for (const [name, cause] of [
+    ["a", ""],
+    ["b", "gc"],
+    ["c", "failed-add"],
+  ] as const) {
+    await client.allocate(request(name, { requestedAddresses: ["fd00::1"] }));
+    await client.release({ attachment: attachment(name), cause });
+  }
+  await client.allocate(request("d", { requestedAddresses: ["fd00::1"] }));
+  const all = await client.history({ address: "FD00:0::1" });
+  expect(all.nextPageToken).toBe("");
+  expect(all.tenures.map(({ attachment: who, cause }) => [who?.containerId, cause])).toEqual([
+    ["d", ""],
+    ["c", "failed-add"],
+    ["b", "gc"],
+    ["a", "del"],
+  ]);
+  expect(all.tenures.map(({ releasedAtMs }) => releasedAtMs > 0n)).toEqual([false, true, true, true]);
+  expect(all.tenures[3]).toMatchObject({
+    address: "fd00::1",
+    pod: { namespace: "default", name: "pod-a", uid: "uid-a" },
+  });
+  const pages: wire.Tenure[] = [];
+  let pageToken = "";
+  do {
+    const page = await client.history({ address: "fd00::1", pageSize: 1, pageToken });
+    expect(page.tenures.length).toBeLessThanOrEqual(1);
+    pages.push(...page.tenures);
+    pageToken = page.nextPageToken;
+  } while (pageToken !== "");
+  expect(pages).toEqual(all.tenures);
+  expect((await client.history({ address: "fd00::", fromMs: 1n })).tenures).toEqual([]);
+});
+
+test.for<[title: string, message: Partial<wire.GetHistoryRequest>, expected: RegExp]>([
+  ["an address that is none", { address: "10.0.0" }, /^address is "10.0.0"; it must be an IP address$/],
+  ["an end before its beginning", { fromMs: 2n, toMs: 1n }, /^to_ms is 1; it must not be before from_ms, 2$/],
+  ["a time before all times", { fromMs: -1n }, /^from_ms is -1; it must be milliseconds since 1970$/],
+  ["too large a page", { pageSize: 1001 }, /^page_size is 1001; it must be 0 to 1000$/],
+  ["a token of somebody else", { pageToken: "a/pods/a/eth0" }, /^page_token is "a\/pods\/a\/eth0"; it must be/],
+])("a question about the past with %s is refused", async ([, message, expected]) => {
+  const { client } = await served();
+  const failure = await failureOf(client.history(message));
+  expect(failure.code).toBe(status.INVALID_ARGUMENT);
+  expect(failure.details).toMatch(expected);
+});

@@ -16,8 +16,14 @@ import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
 import { IpamServiceDefinition, type MessageFns } from "../gen/flatnet/ipam/v1/ipam.ts";
 import type { RestingAddress } from "./allocator.ts";
 import { IpamError } from "./errors.ts";
+import type { Tenure } from "./history.ts";
 import type { AllocationRecord } from "./records.ts";
-import { parseAllocateRequest, parseGetAllocationRequest, parseReleaseRequest } from "./requests.ts";
+import {
+  parseAllocateRequest,
+  parseGetAllocationRequest,
+  parseGetHistoryRequest,
+  parseReleaseRequest,
+} from "./requests.ts";
 import { toStatus } from "./rpc-errors.ts";
 import type { IpamService } from "./service.ts";
 import { claimSocket } from "./socket-claim.ts";
@@ -102,8 +108,8 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
       return { addresses: [...addresses], mtu: mtu(), existed, subnets: [...subnets], gateways: [...gateways] };
     }),
     release: unary("Release", async (message: wire.ReleaseRequest, trace): Promise<wire.ReleaseResponse> => {
-      const attachment = parseReleaseRequest(message);
-      const { addresses } = await service.release(attachment);
+      const { attachment, cause } = parseReleaseRequest(message);
+      const { addresses } = await service.release(attachment, undefined, cause);
       // A repeated DEL is no event.
       if (addresses.length > 0) log.info({ ...attachment, addresses, ...trace }, "addresses taken back");
       return { addresses: [...addresses] };
@@ -124,6 +130,10 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
     }),
     listResting: unary("ListResting", async (): Promise<wire.ListRestingResponse> => {
       return { resting: (await service.resting()).map(toResting) };
+    }),
+    getHistory: unary("GetHistory", async (message: wire.GetHistoryRequest): Promise<wire.GetHistoryResponse> => {
+      const { tenures, next } = await service.history(parseGetHistoryRequest(message));
+      return { tenures: tenures.map(toTenure), nextPageToken: next ?? "" };
     }),
   } satisfies UntypedServiceImplementation);
 
@@ -190,6 +200,11 @@ function toAllocation(record: AllocationRecord): wire.Allocation {
 
 function toResting({ address, releasedAtMs, restsUntilMs }: RestingAddress): wire.RestingAddress {
   return { address, releasedAtMs: BigInt(releasedAtMs), restsUntilMs: BigInt(restsUntilMs) };
+}
+
+function toTenure({ address, attachment, pod, allocatedAtMs, releasedAtMs, cause }: Tenure): wire.Tenure {
+  const times = { allocatedAtMs: BigInt(allocatedAtMs), releasedAtMs: BigInt(releasedAtMs ?? 0) };
+  return { address, attachment, pod, ...times, cause };
 }
 
 /** The generated description of the service in the form grpc-js takes, for servers and for clients. */

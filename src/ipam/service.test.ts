@@ -12,6 +12,7 @@ import { MemoryDisk, MemoryStore } from "./testing/memory-store.ts";
 
 const REST = 120_000;
 const START = 1_800_000_000_000;
+const HISTORY = 7 * 86_400_000;
 
 const PORT: PortMapping = { hostPort: 80, containerPort: 8080, protocol: "tcp", hostIp: "" };
 
@@ -42,7 +43,8 @@ describe.each([
   async function started(open: Open, ...subnets: string[]) {
     const clock = { nowMs: START };
     const { store, snapshot } = await open();
-    const options = { subnets: prefixes(...subnets), cooldownMs: REST, bootId: BOOT_ID, now: () => clock.nowMs };
+    const common = { cooldownMs: REST, historyMs: HISTORY, bootId: BOOT_ID, now: () => clock.nowMs };
+    const options = { subnets: prefixes(...subnets), ...common };
     return { clock, store, service: await IpamService.start(store, snapshot, options) };
   }
 
@@ -115,6 +117,101 @@ describe.each([
       existed: false,
       restCutShort: true,
     });
+  });
+
+  test("who held an address is known after restarts, with the present holder first, and to the millisecond", async () => {
+    const open = await newDatabase();
+    const all = { address: "10.0.0.1", fromMs: 0, toMs: Number.MAX_SAFE_INTEGER, limit: 10, after: undefined };
+    const first = await started(open, "10.0.0.0/32", "10.0.0.1/32");
+    const at = (ms: number) => ({ ...all, fromMs: ms, toMs: ms });
+    const want = (name: string) => request(name, { requestedAddresses: ["10.0.0.1"] });
+    await first.service.allocate(want("a"));
+    first.clock.nowMs += 1000;
+    await first.service.release(attachment("a"));
+    first.clock.nowMs += 1000;
+    await first.service.allocate(want("b"));
+    const { service, clock } = await started(open, "10.0.0.0/32", "10.0.0.1/32");
+    clock.nowMs += 3000;
+    await service.release(attachment("b"), clock.nowMs);
+    await service.allocate(want("c"));
+    const holders = async (query: typeof all) =>
+      (await service.history(query)).tenures.map(({ attachment: { containerId } }) => containerId);
+    expect((await service.history(all)).tenures).toEqual([
+      { ...common("c"), allocatedAtMs: START + 3000, releasedAtMs: undefined, cause: "" },
+      { ...common("b"), allocatedAtMs: START + 2000, releasedAtMs: START + 3000, cause: "journal" },
+      { ...common("a"), allocatedAtMs: START, releasedAtMs: START + 1000, cause: "del" },
+    ]);
+    expect(await holders(at(START - 1))).toEqual([]);
+    expect(await holders(at(START))).toEqual(["a"]);
+    expect(await holders(at(START + 1000))).toEqual(["a"]);
+    expect(await holders(at(START + 1001))).toEqual([]);
+    expect(await holders(at(START + 2500))).toEqual(["b"]);
+    expect(await holders(at(START + 9999))).toEqual(["c"]);
+    expect(await holders({ ...all, address: "10.0.0.0" })).toEqual([]);
+    expect(await holders({ ...all, fromMs: START + 1, toMs: START + 2000 })).toEqual(["b", "a"]);
+    function common(name: string) {
+      return { address: "10.0.0.1", attachment: attachment(name), pod: want(name).pod };
+    }
+  });
+
+  test("a clock that is set back, or stands still, loses nothing of the past", async () => {
+    const open = await newDatabase();
+    const whole = { address: undefined, fromMs: 0, toMs: Number.MAX_SAFE_INTEGER, limit: 1000, after: undefined };
+    let before: string[] = [];
+    for (const [life, offsetMs] of [0, -86_400_000, 0, -1000].entries()) {
+      const { service, clock } = await started(open, "10.0.0.0/31");
+      clock.nowMs += offsetMs;
+      for (let i = 0; i < 3; i++) {
+        await service.allocate(request(`${life}-${i}`));
+        await service.release(attachment(`${life}-${i}`));
+        before = [`${life}-${i}`, ...before];
+      }
+      await service.allocate(request(`${life}-back`));
+      clock.nowMs -= 500;
+      await service.release(attachment(`${life}-back`));
+      before = [`${life}-back`, ...before];
+      const { tenures } = await service.history(whole);
+      expect(tenures.map(({ attachment: { containerId } }) => containerId)).toEqual(before);
+      // The tenure over which the clock was set back is found at both of its ends.
+      for (const ms of [clock.nowMs, clock.nowMs + 500]) {
+        const then = await service.history({ ...whole, fromMs: ms, toMs: ms });
+        expect(then.tenures[0]?.attachment.containerId).toBe(`${life}-back`);
+      }
+      expect(await service.pruneHistory()).toBe(0);
+    }
+  });
+
+  test("the past is dropped once it is old, the rest of it stays", async () => {
+    const open = await newDatabase();
+    const whole = { address: undefined, fromMs: 0, toMs: Number.MAX_SAFE_INTEGER, limit: 1000, after: undefined };
+    const { service, clock } = await started(open, "10.0.0.0/24");
+    const cycle = async (name: string) => {
+      await service.allocate(request(name));
+      await service.release(attachment(name));
+    };
+    for (let i = 0; i < 250; i++) await cycle(`old-${i}`);
+    expect(await service.pruneHistory()).toBe(0);
+    clock.nowMs += HISTORY;
+    await cycle("young");
+    clock.nowMs += 1;
+    expect(await service.pruneHistory()).toBe(250);
+    expect((await service.history(whole)).tenures).toMatchObject([{ attachment: attachment("young") }]);
+    // The addresses' rest is another matter.
+    expect((await service.counts())[0]).toMatchObject({ used: 0, free: 253 });
+  });
+
+  test("nothing is kept of the past where it is not wanted, not even of what was kept before", async () => {
+    const open = await newDatabase();
+    const first = await started(open, "10.0.0.0/24");
+    await first.service.allocate(request("a"));
+    await first.service.release(attachment("a"));
+    const { store, snapshot } = await open();
+    const service = await IpamService.start(store, snapshot, { subnets: prefixes("10.0.0.0/24"), bootId: BOOT_ID });
+    await service.allocate(request("b"));
+    await service.release(attachment("b"));
+    expect(await service.pruneHistory()).toBe(1);
+    const whole = { address: undefined, fromMs: 0, toMs: Number.MAX_SAFE_INTEGER, limit: 10, after: undefined };
+    expect((await service.history(whole)).tenures).toEqual([]);
   });
 
   test("release records of a subnet that is gone leave the database once rested", async () => {

@@ -16,6 +16,14 @@ import {
   type SubnetCounts,
 } from "./allocator.ts";
 import { IpamError } from "./errors.ts";
+import {
+  expiredKeys,
+  type HistoryPage,
+  type HistoryQuery,
+  HistoryWriter,
+  type ReleaseCause,
+  readHistory,
+} from "./history.ts";
 import { KeyedLock } from "./keyed-lock.ts";
 import { type AllocationRecord, type Change, type Snapshot, writesOf } from "./records.ts";
 import { refusalError } from "./refusals.ts";
@@ -51,6 +59,8 @@ export interface IpamOptions {
   readonly bootId: string;
   /** Wall clock, in milliseconds since 1970. */
   readonly now?: () => number;
+  /** How long it stays known who held an address, in milliseconds; 0, which is the default, for not at all. */
+  readonly historyMs?: number;
   /** None when missing: port mappings are kept, and that is all. */
   readonly effects?: AttachmentEffects;
   /** Silent when missing. */
@@ -90,6 +100,18 @@ export interface IpamState {
   readonly subnets: readonly SubnetCounts[];
 }
 
+/** Most tenures that are kept, whatever their age: some 30 MB on disk. */
+const HISTORY_MAX = 100_000;
+
+/** As many may have come since the history was looked through last. */
+const HISTORY_SLACK = 10_000;
+
+/** And as much time may have passed, in milliseconds. */
+const HISTORY_PRUNE_MS = 3_600_000;
+
+/** How many entries go in one batch, which an ADD may be waiting in. */
+const PRUNE_BATCH = 100;
+
 /** Every method throws IpamError. */
 export class IpamService {
   readonly #store: RecordStore;
@@ -97,10 +119,14 @@ export class IpamService {
   readonly #cooldownMs: number;
   readonly #bootId: string;
   readonly #now: () => number;
+  readonly #historyMs: number;
   readonly #effects: AttachmentEffects | undefined;
   readonly #log: ServiceLog;
   readonly #lock = new KeyedLock();
   #allocator: Allocator;
+  #history: HistoryWriter;
+  /** When the history was looked through last, and how many tenures have ended since. */
+  #pruned = { atMs: Number.NEGATIVE_INFINITY, endedSince: 0 };
   /** What is known to be on disk, by attachment key. */
   readonly #durable: Map<string, AllocationRecord>;
   #recovery: Promise<void> | undefined;
@@ -117,9 +143,11 @@ export class IpamService {
     this.#cooldownMs = options.cooldownMs ?? DEFAULT_COOLDOWN_MS;
     this.#bootId = options.bootId;
     this.#now = options.now ?? Date.now;
+    this.#historyMs = options.historyMs ?? 0;
     this.#effects = options.effects;
     this.#log = options.log ?? { error() {} };
     this.#allocator = Allocator.restore(this.#subnets, this.#cooldownMs, snapshot, this.#now());
+    this.#history = new HistoryWriter(snapshot.lastTenure);
     this.#durable = new Map(snapshot.allocations);
   }
 
@@ -150,9 +178,14 @@ export class IpamService {
    * Takes the attachment's addresses and ports back, once that is durable. An unknown attachment is no error.
    *
    * @param deletedAtMs when the DEL was, if it is told late: see Allocator.planRelease
+   * @param cause for the history
    */
-  async release(attachment: Attachment, deletedAtMs?: number): Promise<ReleaseResult> {
-    return this.#exclusively(attachment, () => this.#release(attachment, deletedAtMs));
+  async release(
+    attachment: Attachment,
+    deletedAtMs?: number,
+    cause: ReleaseCause = deletedAtMs === undefined ? "del" : "journal",
+  ): Promise<ReleaseResult> {
+    return this.#exclusively(attachment, () => this.#release(attachment, deletedAtMs, cause));
   }
 
   /**
@@ -163,7 +196,7 @@ export class IpamService {
     return this.#exclusively(seen.attachment, async () => {
       const record = this.#durable.get(attachmentKey(seen.attachment));
       const same = record?.confirmedAtMs === seen.confirmedAtMs && record.bootId === seen.bootId;
-      return same && (await this.#release(seen.attachment, undefined)).addresses.length > 0;
+      return same && (await this.#release(seen.attachment, undefined, "retired")).addresses.length > 0;
     });
   }
 
@@ -214,6 +247,41 @@ export class IpamService {
     return this.#allocator.counts(this.#now());
   }
 
+  /** Who has held addresses, and who holds them now. In the time of the query's interval and what came after it. */
+  async history(query: HistoryQuery): Promise<HistoryPage> {
+    this.#refuseWhenClosed();
+    await this.#healthy();
+    try {
+      return await readHistory(this.#store, this.#durable.values(), query);
+    } catch (cause) {
+      throw storeError(cause);
+    }
+  }
+
+  /**
+   * Drops what of the history is too old or too much, when it is time to look. To be called in the background, often.
+   * @returns how many entries went
+   */
+  async pruneHistory(): Promise<number> {
+    this.#refuseWhenClosed();
+    const nowMs = this.#now();
+    const { atMs, endedSince } = this.#pruned;
+    if (endedSince < HISTORY_SLACK && Math.abs(nowMs - atMs) < HISTORY_PRUNE_MS) return 0;
+    await this.#healthy();
+    this.#pruned = { atMs: nowMs, endedSince: 0 };
+    const beforeMs = this.#historyMs === 0 ? Number.POSITIVE_INFINITY : nowMs - this.#historyMs;
+    try {
+      // The oldest first, so that what is left has no holes whenever this ends.
+      const keys = (await expiredKeys(this.#store, { beforeMs, entriesMax: HISTORY_MAX })).reverse();
+      for (let at = 0; at < keys.length; at += PRUNE_BATCH) {
+        await this.#store.commit(keys.slice(at, at + PRUNE_BATCH).map((key) => ({ type: "del", key })));
+      }
+      return keys.length;
+    } catch (cause) {
+      throw storeError(cause);
+    }
+  }
+
   /** Refuses new requests, waits for those under way, and closes the store. */
   async close(): Promise<void> {
     this.#closed = true;
@@ -234,7 +302,7 @@ export class IpamService {
     });
   }
 
-  async #release(attachment: Attachment, deletedAtMs: number | undefined): Promise<ReleaseResult> {
+  async #release(attachment: Attachment, deletedAtMs: number | undefined, cause: ReleaseCause): Promise<ReleaseResult> {
     let plan = this.#allocator.planRelease(attachment, this.#now(), deletedAtMs);
     if (plan.kind === "released" && plan.record.portMappings.length > 0) {
       await this.#clearEffects(plan.record);
@@ -243,7 +311,7 @@ export class IpamService {
       plan = this.#allocator.planRelease(attachment, this.#now(), deletedAtMs);
     }
     if (plan.kind !== "released") return { addresses: [], readded: plan.kind === "readded" };
-    await this.#commit([plan.change]);
+    await this.#commit([plan.change], cause);
     this.#effects?.forget?.(plan.record.addresses);
     return { addresses: plan.record.addresses, readded: false };
   }
@@ -260,7 +328,7 @@ export class IpamService {
       if (rollBack) {
         try {
           await this.#healthy();
-          await this.#release(record.attachment, undefined);
+          await this.#release(record.attachment, undefined, "failed-add");
         } catch (err) {
           this.#log.error({ err, ...record.attachment }, "an allocation that failed could not be taken back");
         }
@@ -279,11 +347,16 @@ export class IpamService {
     }
   }
 
-  /** Makes the changes durable, all of them or none. */
-  async #commit(changes: readonly Change[]): Promise<void> {
+  /**
+   * Makes the changes durable, all of them or none.
+   * @param cause why what they end has ended
+   */
+  async #commit(changes: readonly Change[], cause: ReleaseCause = "del"): Promise<void> {
     for (const change of changes) this.#allocator.apply(change);
+    const tenures = this.#historyMs === 0 ? [] : changes.flatMap((change) => this.#history.writesOf(change, cause));
+    this.#pruned.endedSince += tenures.length;
     try {
-      await this.#store.commit(changes.flatMap(writesOf));
+      await this.#store.commit([...changes.flatMap(writesOf), ...tenures]);
     } catch (cause) {
       throw storeError(cause);
     }
@@ -324,6 +397,7 @@ export class IpamService {
       throw storeError(cause);
     }
     this.#allocator = Allocator.restore(this.#subnets, this.#cooldownMs, snapshot, this.#now());
+    this.#history = new HistoryWriter(snapshot.lastTenure);
     this.#durable.clear();
     for (const [key, record] of snapshot.allocations) this.#durable.set(key, record);
   }

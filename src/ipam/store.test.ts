@@ -7,7 +7,9 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { Level } from "level";
 import { expect, onTestFinished, test, vi } from "vitest";
+import type { KeyRange } from "./history.ts";
 import { holdersIn } from "./lock-holder.ts";
+import type { Write } from "./records.ts";
 import { DATABASE_NAME, Store } from "./store.ts";
 import { temporaryDirectory } from "./testing/fixtures.ts";
 
@@ -55,6 +57,33 @@ test("what was committed is there after opening again", async () => {
   await first.store.close();
   const { snapshot } = await opened(dir);
   expect([...snapshot.released]).toEqual([["10.0.0.1", { releasedAtMs: 1, holder: "pods/a/eth0" }]]);
+});
+
+test("the history is read backwards in its range, and only its end when a database is opened", async () => {
+  const dir = await temporaryDirectory();
+  const first = await Store.open(dir);
+  const key = (n: number) => `h/0000000000000007/${`${n}`.padStart(10, "0")}/10.0.0.1`;
+  const all = Array.from({ length: 2500 }, (_, n) => key(n));
+  await first.store.commit([
+    ...all.map((one): Write => ({ type: "put", key: one, value: "not looked at" })),
+    { type: "put", key: "z", value: "of a newer writer" },
+    released("10.0.0.1"),
+  ]);
+  await first.store.close();
+  const { store, snapshot } = await opened(dir);
+  expect(snapshot.lastTenure).toMatchObject({ orderMs: 7, count: 2499 });
+  expect([...snapshot.released.keys()]).toEqual(["10.0.0.1"]);
+  const read = async (range: KeyRange) => {
+    const read: string[] = [];
+    for await (const keys of store.historyKeys(range)) read.push(...keys);
+    return read;
+  };
+  expect(await read({})).toEqual(all.toReversed());
+  expect(await read({ gte: key(10), lt: key(12) })).toEqual([key(11), key(10)]);
+  expect(await store.historyValues([key(3), key(9999)])).toEqual(["not looked at", undefined]);
+  await store.close();
+  await expect(read({})).rejects.toMatchObject({ code: "STORE_READ" });
+  await expect(store.historyValues([key(3)])).rejects.toMatchObject({ code: "STORE_READ" });
 });
 
 test("every write is synced", async () => {

@@ -12,11 +12,12 @@ import { chmod, mkdir, open, readdir, realpath } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { type BatchOperation, Level } from "level";
 import { CommitQueue } from "./commit-queue.ts";
+import { HISTORY_RANGE, type HistoryReader, type KeyRange, parseHistoryKey } from "./history.ts";
 import { describeHolder } from "./lock-holder.ts";
 import { FORMAT_KEY, formatWrite, parseSnapshot, RecordError, type Snapshot, type Write } from "./records.ts";
 
 /** What the service needs of a database. */
-export interface RecordStore {
+export interface RecordStore extends HistoryReader {
   /** True after a failed write; only `reopen` helps then. */
   readonly failed: boolean;
   /** Resolves once the writes are durable, all of them together. */
@@ -36,6 +37,8 @@ export type StoreErrorCode =
   | "STORE_RECORDS"
   /** A write failed; nothing can be said of what is on disk until it is opened again. */
   | "STORE_WRITE"
+  /** Something could not be read; what is in memory is as good as before. */
+  | "STORE_READ"
   | "STORE_CLOSED";
 
 /** Every message names the database's path. */
@@ -55,6 +58,9 @@ export const DATABASE_NAME = "ipam.db";
 
 /** Real paths of the databases that are open in this process. */
 const openHere = new Set<string>();
+
+/** How many keys are read at once where there may be very many. */
+const KEYS_AT_ONCE = 1_000;
 
 type Database = Level<string, string>;
 
@@ -98,6 +104,37 @@ export class Store implements RecordStore {
   async commit(writes: readonly Write[]): Promise<void> {
     if (this.#closed) throw new StoreError("STORE_CLOSED", this.path, "the database is closed");
     await this.#queue.commit(writes);
+  }
+
+  /** @throws StoreError STORE_READ */
+  async *historyKeys({ gte = HISTORY_RANGE.gte, lt = HISTORY_RANGE.lt }: KeyRange): AsyncIterable<readonly string[]> {
+    try {
+      const iterator = this.#database.keys({ gte, lt, reverse: true, fillCache: false });
+      try {
+        for (;;) {
+          const keys = await iterator.nextv(KEYS_AT_ONCE);
+          if (keys.length === 0) return;
+          yield keys;
+        }
+      } finally {
+        await iterator.close();
+      }
+    } catch (cause) {
+      throw this.#unreadable(cause);
+    }
+  }
+
+  /** @throws StoreError STORE_READ */
+  async historyValues(keys: readonly string[]): Promise<(string | undefined)[]> {
+    try {
+      return await this.#database.getMany([...keys], { fillCache: false });
+    } catch (cause) {
+      throw this.#unreadable(cause);
+    }
+  }
+
+  #unreadable(cause: unknown): StoreError {
+    return new StoreError("STORE_READ", this.path, `reading the history failed: ${messageOf(cause)}`, cause);
   }
 
   /** @throws StoreError; the store stays failed then, and this can be called again */
@@ -155,8 +192,13 @@ async function openDatabase(path: string): Promise<{ database: Database; snapsho
     throw new StoreError("STORE_OPEN", path, `the database cannot be opened: ${messageOf(reason)}`, cause);
   }
   try {
-    const entries = await database.iterator().all();
-    const snapshot = parseSnapshot(entries);
+    // All but the history, of which the last key is enough.
+    const before = await database.iterator({ lt: HISTORY_RANGE.gte }).all();
+    const after = await database.iterator({ gte: HISTORY_RANGE.lt }).all();
+    const entries = [...before, ...after];
+    const [lastKey] = await database.keys({ ...HISTORY_RANGE, reverse: true, limit: 1 }).all();
+    const lastTenure = lastKey === undefined ? undefined : parseHistoryKey(lastKey);
+    const snapshot = { ...parseSnapshot(entries), lastTenure };
     if (!entries.some(([key]) => key === FORMAT_KEY)) {
       const writes: BatchOperation<Database, string, string>[] = [formatWrite()];
       await database.batch(writes, { sync: true });

@@ -12,7 +12,7 @@ import { toServiceDefinition } from "../../src/ipam/server.ts";
 import { Cleanup, startDaemon, waitFor } from "../helpers/daemon.ts";
 import { createNode, type FlatnetNode, type NodeOptions } from "../helpers/flatnet-node.ts";
 import { canUseKernel, createNetns, joinByCable, type Netns } from "../helpers/netns.ts";
-import { built, createPod, resultOf } from "../helpers/plugin.ts";
+import { built, createPod, type Pod, resultOf } from "../helpers/plugin.ts";
 
 const SUBNETS = ["10.78.1.0/24", "fd00:78:1::/64"];
 
@@ -61,6 +61,7 @@ function allocate(
     requestedAddresses: [],
     portMappings: [],
     withGateway: false,
+    aliases: [],
     ...more,
   });
 }
@@ -157,6 +158,55 @@ describe.runIf(canUseKernel())("the daemon", () => {
     );
     writeFileSync(node.peersFile, peers);
     await waitFor(async () => (await call<wire.StatusResponse>(node, "status", {})).routesSynced);
+  });
+});
+
+describe.runIf(canUseKernel())("the past of an address", () => {
+  const history = (node: FlatnetNode, address: string, atMs = 0n) =>
+    call<wire.GetHistoryResponse>(node, "getHistory", {
+      address,
+      fromMs: atMs,
+      toMs: atMs,
+      pageSize: 0,
+      pageToken: "",
+    });
+
+  test("is known over a kill: who had it at which time, and how that ended", async () => {
+    const { node, cleanup } = await startNode({ flags: ["--cool-down-seconds", "0"], podCidrs: ["10.78.1.0/31"] });
+    const pods = [
+      await createPod("first", cleanup),
+      await createPod("second", cleanup),
+      await createPod("third", cleanup),
+    ];
+    const [first, second, third] = pods as [Pod, Pod, Pod];
+    const conf = { cniVersion: "1.1.0", args: { cni: { ips: ["10.78.1.1"] } } };
+    resultOf(await node.add(first, conf));
+    expect((await node.del(first, conf)).status).toBe(0);
+    resultOf(await node.add(second, conf));
+    const others = { "cni.dev/valid-attachments": [] };
+    expect((await node.run("GC", second, { conf: { ...conf, ...others } })).status).toBe(0);
+    resultOf(await node.add(third, conf));
+    await node.stop("SIGKILL");
+    await node.start();
+    const { tenures } = await history(node, "10.78.1.1");
+    expect(tenures.map(({ attachment, cause }) => [attachment?.containerId, cause])).toEqual([
+      [third.containerId, ""],
+      [second.containerId, "gc"],
+      [first.containerId, "del"],
+    ]);
+    for (const { attachment, allocatedAtMs } of tenures) {
+      const then = await history(node, "10.78.1.1", allocatedAtMs);
+      expect(then.tenures.map((one) => one.attachment)).toContainEqual(attachment);
+    }
+    expect((await history(node, "10.78.1.1", 1n)).tenures).toEqual([]);
+    expect((await history(node, "10.78.1.0")).tenures).toEqual([]);
+  });
+
+  test("is not kept where it isn't wanted", async () => {
+    const { node } = await startNode({ flags: ["--history-days", "0"] });
+    await allocate(node, "a");
+    await call(node, "release", { attachment: attachment("a"), cause: "" });
+    expect((await history(node, "")).tenures).toEqual([]);
   });
 });
 

@@ -2,6 +2,7 @@
 //
 // A database in memory with the faults that a disk has. service.test.ts runs the same cases on it and on the real one.
 import { CommitQueue } from "../commit-queue.ts";
+import { HISTORY_RANGE, type KeyRange, parseHistoryKey } from "../history.ts";
 import { parseSnapshot, type Snapshot, type Write } from "../records.ts";
 import type { RecordStore } from "../store.ts";
 
@@ -19,7 +20,19 @@ export class MemoryDisk {
   batches = 0;
 
   snapshot(): Snapshot {
-    return parseSnapshot(this.entries);
+    const [lastKey] = this.keysOf(HISTORY_RANGE);
+    return {
+      ...parseSnapshot(this.entries),
+      lastTenure: lastKey === undefined ? undefined : parseHistoryKey(lastKey),
+    };
+  }
+
+  /** Last first. */
+  keysOf({ gte = "", lt = "~" }: KeyRange): string[] {
+    return [...this.entries.keys()]
+      .filter((key) => key >= gte && key < lt)
+      .sort()
+      .reverse();
   }
 }
 
@@ -53,6 +66,16 @@ export class MemoryStore implements RecordStore {
     const snapshot = this.#disk.snapshot();
     this.#queue = this.#newQueue();
     return snapshot;
+  }
+
+  async *historyKeys(range: KeyRange): AsyncIterable<readonly string[]> {
+    // Pieces so small that every reader meets their bounds.
+    const keys = this.#disk.keysOf(range);
+    for (let at = 0; at < keys.length; at += 2) yield keys.slice(at, at + 2);
+  }
+
+  async historyValues(keys: readonly string[]): Promise<(string | undefined)[]> {
+    return keys.map((key) => this.#disk.entries.get(key));
   }
 
   close(): Promise<void> {

@@ -90,7 +90,11 @@ export interface AllocateResponse {
 }
 
 export interface ReleaseRequest {
-  attachment: Attachment | undefined;
+  attachment:
+    | Attachment
+    | undefined;
+  /** Why, for the history (Tenure.cause): at most 32 of a-z and "-"; empty is "del". */
+  cause: string;
 }
 
 export interface ReleaseResponse {
@@ -175,6 +179,54 @@ export interface Subnet {
   cooling: number;
   /** Neither used nor cooling. */
   free: number;
+}
+
+export interface GetHistoryRequest {
+  /** In any spelling; empty for all addresses. */
+  address: string;
+  /**
+   * Tenures with a part in this interval, both ends included, in milliseconds since 1970-01-01T00:00Z. The same time twice
+   * asks who held the address then; 0 for "to" leaves the end open.
+   */
+  fromMs: bigint;
+  toMs: bigint;
+  /** Most tenures of the answer: 1 to 1000; 0 for 100. */
+  pageSize: number;
+  /** next_page_token of the answer before this one, whose other fields have to be the same. */
+  pageToken: string;
+}
+
+export interface GetHistoryResponse {
+  /**
+   * Those that go on first, in the order of their addresses; then those that have ended, the latest first. One that ends
+   * while the pages are read may be told as both.
+   */
+  tenures: Tenure[];
+  /** Empty on the last page. */
+  nextPageToken: string;
+}
+
+/**
+ * An attachment's time with an address. The times are those of the node's clock then: where it was set back meanwhile, a
+ * tenure may end before it begins, and counts for all of the time between.
+ */
+export interface Tenure {
+  address: string;
+  /** Without ifname it was no container's: see Allocation.attachment. */
+  attachment: Attachment | undefined;
+  pod:
+    | Pod
+    | undefined;
+  /** Milliseconds since 1970-01-01T00:00Z. */
+  allocatedAtMs: bigint;
+  /** The same; 0 while it goes on. */
+  releasedAtMs: bigint;
+  /**
+   * Why it ended; empty while it goes on. "del": the runtime said so; "journal": it did, while the daemon was down; "gc": the
+   * runtime's GC didn't know the attachment; "failed-add": its ADD failed; "retired": its namespace was gone and no DEL came.
+   * Later versions may have others.
+   */
+  cause: string;
 }
 
 function createBaseAttachment(): Attachment {
@@ -615,13 +667,16 @@ export const AllocateResponse: MessageFns<AllocateResponse> = {
 };
 
 function createBaseReleaseRequest(): ReleaseRequest {
-  return { attachment: undefined };
+  return { attachment: undefined, cause: "" };
 }
 
 export const ReleaseRequest: MessageFns<ReleaseRequest> = {
   encode(message: ReleaseRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.attachment !== undefined) {
       Attachment.encode(message.attachment, writer.uint32(10).fork()).join();
+    }
+    if (message.cause !== "") {
+      writer.uint32(18).string(message.cause);
     }
     return writer;
   },
@@ -645,6 +700,14 @@ export const ReleaseRequest: MessageFns<ReleaseRequest> = {
             }
 
             message.attachment = Attachment.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.cause = reader.string();
             continue;
           }
         }
@@ -1373,6 +1436,266 @@ export const Subnet: MessageFns<Subnet> = {
   },
 };
 
+function createBaseGetHistoryRequest(): GetHistoryRequest {
+  return { address: "", fromMs: 0n, toMs: 0n, pageSize: 0, pageToken: "" };
+}
+
+export const GetHistoryRequest: MessageFns<GetHistoryRequest> = {
+  encode(message: GetHistoryRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.address !== "") {
+      writer.uint32(10).string(message.address);
+    }
+    if (message.fromMs !== 0n) {
+      if (BigInt.asIntN(64, message.fromMs) !== message.fromMs) {
+        throw new globalThis.Error("value provided for field message.fromMs of type int64 too large");
+      }
+      writer.uint32(16).int64(message.fromMs);
+    }
+    if (message.toMs !== 0n) {
+      if (BigInt.asIntN(64, message.toMs) !== message.toMs) {
+        throw new globalThis.Error("value provided for field message.toMs of type int64 too large");
+      }
+      writer.uint32(24).int64(message.toMs);
+    }
+    if (message.pageSize !== 0) {
+      writer.uint32(32).uint32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(42).string(message.pageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetHistoryRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetHistoryRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.fromMs = reader.int64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.toMs = reader.int64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.pageSize = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseGetHistoryResponse(): GetHistoryResponse {
+  return { tenures: [], nextPageToken: "" };
+}
+
+export const GetHistoryResponse: MessageFns<GetHistoryResponse> = {
+  encode(message: GetHistoryResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.tenures) {
+      Tenure.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetHistoryResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetHistoryResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tenures.push(Tenure.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseTenure(): Tenure {
+  return { address: "", attachment: undefined, pod: undefined, allocatedAtMs: 0n, releasedAtMs: 0n, cause: "" };
+}
+
+export const Tenure: MessageFns<Tenure> = {
+  encode(message: Tenure, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.address !== "") {
+      writer.uint32(10).string(message.address);
+    }
+    if (message.attachment !== undefined) {
+      Attachment.encode(message.attachment, writer.uint32(18).fork()).join();
+    }
+    if (message.pod !== undefined) {
+      Pod.encode(message.pod, writer.uint32(26).fork()).join();
+    }
+    if (message.allocatedAtMs !== 0n) {
+      if (BigInt.asIntN(64, message.allocatedAtMs) !== message.allocatedAtMs) {
+        throw new globalThis.Error("value provided for field message.allocatedAtMs of type int64 too large");
+      }
+      writer.uint32(32).int64(message.allocatedAtMs);
+    }
+    if (message.releasedAtMs !== 0n) {
+      if (BigInt.asIntN(64, message.releasedAtMs) !== message.releasedAtMs) {
+        throw new globalThis.Error("value provided for field message.releasedAtMs of type int64 too large");
+      }
+      writer.uint32(40).int64(message.releasedAtMs);
+    }
+    if (message.cause !== "") {
+      writer.uint32(50).string(message.cause);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Tenure {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTenure();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.attachment = Attachment.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pod = Pod.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.allocatedAtMs = reader.int64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.releasedAtMs = reader.int64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.cause = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 export type IpamServiceDefinition = typeof IpamServiceDefinition;
 export const IpamServiceDefinition = {
   name: "IpamService",
@@ -1436,6 +1759,18 @@ export const IpamServiceDefinition = {
       requestType: ListRestingRequest as typeof ListRestingRequest,
       requestStream: false,
       responseType: ListRestingResponse as typeof ListRestingResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Who held which address, and when: tenures that go on and tenures that have ended, as far back as the daemon keeps them
+     * (its historyDays; never more than the last 100,000). INVALID_ARGUMENT: a field is malformed.
+     */
+    getHistory: {
+      name: "GetHistory",
+      requestType: GetHistoryRequest as typeof GetHistoryRequest,
+      requestStream: false,
+      responseType: GetHistoryResponse as typeof GetHistoryResponse,
       responseStream: false,
       options: {},
     },
