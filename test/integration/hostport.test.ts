@@ -12,6 +12,7 @@ import { Cleanup, type Daemon, run, startDaemon, waitFor } from "../helpers/daem
 import { createNode, type FlatnetNode } from "../helpers/flatnet-node.ts";
 import { canUseKernel, createNetns, joinByCable, type Netns } from "../helpers/netns.ts";
 import { addressesOf, createPod, failureOf, type Pod, resultOf } from "../helpers/plugin.ts";
+import { answerSctp, probeSctp, type SctpProbed } from "../helpers/sctp.ts";
 
 const NODE = { 4: "192.0.2.1", 6: "2001:db8::1" } as const;
 /** A second address of the node. */
@@ -142,6 +143,27 @@ describe.runIf(canUseKernel())("hostPorts", () => {
     await runPod("web", bothProtocols(8080));
     const probed = await probe(nodeHost, "::1", 8080, { family: 6, protocol: "tcp" });
     expect(probed).toEqual({ kind: "failed", error: expect.stringContaining("ECONNREFUSED") });
+  });
+
+  test.each([4, 6] as const)("of SCTP lead to the pod, until DEL, and then to the next: IPv%d", async (family) => {
+    const portMappings = [{ hostPort: 8080, containerPort: POD_PORT, protocol: "sctp" }];
+    const init = (timeoutMs: number): Promise<SctpProbed> =>
+      // Always from the same port: what the kernel keeps of an association would be found.
+      probeSctp(client, { to: NODE[family], port: 8080, sourcePort: 40_000, timeoutMs });
+    for (const name of ["first", "second"]) {
+      const { pod } = await runPod(name, portMappings);
+      const answering = new Cleanup();
+      onTestFinished(() => answering.run());
+      await answerSctp(pod.netns, name, answering);
+      expect(await init(5_000)).toEqual({
+        kind: "answered",
+        answer: { receiver: name, saw: CLIENT[family], sawPort: 40_000, port: POD_PORT, intact: true },
+        intact: true,
+      });
+      await node.del(pod);
+    }
+    // What the node itself says of a protocol that it doesn't have.
+    await waitFor(async () => JSON.stringify(await init(1_000)).includes(family === 4 ? "ENOPROTOOPT" : "EPROTO"));
   });
 
   test.each(cases)("of one address of the node are on no other: $name", async (c) => {

@@ -18,10 +18,10 @@ import {
   withGrpcServer,
   withRawServer,
 } from "../../src/grpc/test-server.ts";
+import { BUN } from "../helpers/bun.ts";
 import type { ProbeOptions, ProbeOutcome } from "../helpers/unary-probe.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
-const bun = join(root, `node_modules/@oven/bun-linux-${process.arch === "arm64" ? "aarch64" : "x64-baseline"}/bin/bun`);
 
 /** The outcome of one call made by Bun. The process has long ended when the call's own bounds do not hold. */
 function probe(socketPath: string, options: Partial<ProbeOptions> = {}): Promise<ProbeOutcome> {
@@ -36,7 +36,7 @@ function probe(socketPath: string, options: Partial<ProbeOptions> = {}): Promise
   };
   return new Promise((resolve, reject) => {
     const args = ["run", join(root, "test/helpers/unary-probe.ts"), JSON.stringify(all)];
-    execFile(bun, args, { cwd: root, timeout: 60_000, maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
+    execFile(BUN, args, { cwd: root, timeout: 60_000, maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
       if (error === null) resolve(JSON.parse(stdout) as ProbeOutcome);
       else reject(new Error(`the probe failed: ${stderr}`, { cause: error }));
     });
