@@ -32,8 +32,8 @@ export function add(world: World, args: CmdArgs, conf: PluginConf): Outcome {
       const addresses = podAddresses(allocation.addresses);
       const mtu = chooseMtu(conf, allocation.mtu, addresses);
       const plan = planPodNetwork(attachment, args.pod, addresses, mtu, conf, sha256);
-      applyPodNetwork(sys, plan, { fd, path: args.netns }, undo);
-      const own = planResult(plan, args.netns, conf.dns);
+      const made = applyPodNetwork(sys, plan, { fd, path: args.netns }, undo);
+      const own = planResult(made, args.netns, conf.dns, conf.cniVersion);
       const result = conf.prevResult === undefined ? own : appendResult(conf.prevResult, own);
       return succeed(`${resultDocument(result, conf.cniVersion)}\n`);
     });

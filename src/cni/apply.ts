@@ -3,11 +3,20 @@
 // Makes a planned pod network in the kernel: three netlink batches and one visit to the pod's namespace.
 import { BlockingNetlink } from "../netlink/blocking.ts";
 import { decodeLink, deleteLink, getLink, type Link } from "../netlink/link.ts";
-import { type Message, NetlinkError } from "../netlink/message.ts";
+import { type Message, NetlinkError, type Request } from "../netlink/message.ts";
 import { type Fd, type Sys, SysError } from "../sys/sys.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
-import { inNetns, writeSysctl } from "./netns.ts";
-import { bandwidthOf, hostRequests, linkRequests, type PodNetworkPlan, podRequests } from "./plan.ts";
+import { inNetns, openNetns, writeSysctl } from "./netns.ts";
+import { deleteRuleRequests, ownTableRequests, withOwnTable } from "./own-table.ts";
+import {
+  bandwidthOf,
+  hostRequests,
+  isShared,
+  linkRequests,
+  type PodNetworkPlan,
+  podRequests,
+  routeRequests,
+} from "./plan.ts";
 import type { UndoStack } from "./undo.ts";
 
 /** Where a pod network is made. `netns` is open on the pod's namespace and `path` is its name for people. */
@@ -17,10 +26,11 @@ export interface PodNetns {
 }
 
 /**
+ * @returns the plan as it was made: the routes of a pod's further interface are in a table of its own
  * @throws CniError 101 when the pod has such an interface or the attachment is up already; NetlinkError or SysError for
  * what the kernel refuses. What was made by then is on the undo stack.
  */
-export function applyPodNetwork(sys: Sys, plan: PodNetworkPlan, netns: PodNetns, undo: UndoStack): void {
+export function applyPodNetwork(sys: Sys, plan: PodNetworkPlan, netns: PodNetns, undo: UndoStack): PodNetworkPlan {
   const host = BlockingNetlink.open(sys);
   try {
     // The pod's socket first, so that a path that is no namespace is found before the kernel is asked for anything.
@@ -31,14 +41,73 @@ export function applyPodNetwork(sys: Sys, plan: PodNetworkPlan, netns: PodNetns,
       undo.push(`delete link ${plan.host.name}`, () => removeLink(sys, plan.host.name));
       if (plan.sysctls.length > 0) setSysctls(sys, plan, netns);
       const limits = bandwidthOf(plan, link);
-      pod.request([...podRequests(plan, link.peerIndex), ...limits.pod]);
+      const made = makePodEnd(pod, plan, link.peerIndex, limits.pod);
+      if (made !== plan) {
+        undo.push("delete the pod's rules", () => removeRules(sys, plan.host.name, netns));
+        pod.request(ownTableRequests(made, link.peerIndex));
+      }
       // The limit first: the host end comes up last, and with it everything.
       host.request([...limits.host, ...hostRequests(plan, link.index)]);
+      return made;
     } finally {
       pod.close();
     }
   } finally {
     host.close();
+  }
+}
+
+/**
+ * The pod's end, in one batch. Whether the pod has another interface that is its default one shows in the answer: asking
+ * first would cost every pod what only few need.
+ * @returns the plan, with the routes that couldn't be made in a table of the interface's own
+ */
+function makePodEnd(
+  pod: BlockingNetlink,
+  plan: PodNetworkPlan,
+  index: number,
+  limits: readonly Request[],
+): PodNetworkPlan {
+  const routes = routeRequests(plan, index);
+  const requests = [...podRequests(plan, index), ...limits];
+  const { errors } = pod.submit([...requests, ...routes]);
+  const refused = errors.slice(requests.length);
+  const taken = new Set(
+    plan.routes.filter((route, i) => isShared(route) && refused[i]?.errnoName === "EEXIST").map(({ family }) => family),
+  );
+  for (const [i, error] of errors.entries()) {
+    const route = plan.routes[i - requests.length];
+    if (error !== undefined && !(route !== undefined && isShared(route) && taken.has(route.family))) throw error;
+  }
+  return withOwnTable(plan, taken);
+}
+
+/** What the kernel says when there is no such rule, or when it has no rules of the family at all. */
+const NO_RULE = ["ENOENT", "EAFNOSUPPORT", "EOPNOTSUPP"];
+
+/** Deletes the rules of a pod's further interface; the first interface has none, and that is success. */
+function removeRules(sys: Sys, hostLinkName: string, netns: PodNetns): void {
+  const pod = inNetns(sys, netns.fd, netns.path, () => BlockingNetlink.open(sys));
+  try {
+    const { errors } = pod.submit(deleteRuleRequests(hostLinkName));
+    for (const error of errors) if (error !== undefined && !NO_RULE.includes(error.errnoName)) throw error;
+  } finally {
+    pod.close();
+  }
+}
+
+/** The same in a namespace that may be gone, or be what a mount leaves behind that is gone: no rule is left then either. */
+export function removeRulesAt(sys: Sys, hostLinkName: string, path: string): void {
+  if (path === "") return;
+  try {
+    const fd = openNetns(sys, path, true);
+    try {
+      removeRules(sys, hostLinkName, { fd, path });
+    } finally {
+      sys.close(fd);
+    }
+  } catch (error) {
+    if (!(error instanceof CniError) || error.code !== CNI_CODES.invalidEnvironment) throw error;
   }
 }
 

@@ -2,7 +2,7 @@
 import { RpcError } from "../grpc/client.ts";
 import { Status } from "../grpc/status.ts";
 import { type Attachment, hostLinkName } from "../net/names.ts";
-import { removeLink } from "./apply.ts";
+import { removeLink, removeRulesAt } from "./apply.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
 import type { DaemonConf } from "./conf.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
@@ -16,7 +16,10 @@ export function del(world: World, args: CmdArgs, conf: DaemonConf): Outcome {
   const { sys, sha256 } = world;
   if (args.netns !== "" && !args.netnsOverride) assertForeignNetns(sys, args.netns);
   const attachment = attachmentOf(conf.name, args);
-  removeLink(sys, hostLinkName(attachment, sha256));
+  const name = hostLinkName(attachment, sha256);
+  removeLink(sys, name);
+  // The pod may live on, because only one of its interfaces goes.
+  removeRulesAt(sys, name, args.netns);
   return giveBack(world, conf, attachment);
 }
 

@@ -2,7 +2,7 @@
 //
 // CHECK's comparison on data: what the kernel would say after ADD, and that with one thing changed.
 import { createHash } from "node:crypto";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { parseAddress } from "../net/address.ts";
 import { LINK_GROUP } from "../net/names.ts";
 import { replaceRootTbf } from "../netlink/tc.ts";
@@ -10,6 +10,7 @@ import { toTokenBucket } from "./bandwidth.ts";
 import { parsePluginConf } from "./conf.ts";
 import { differences } from "./differences.ts";
 import type { Observation } from "./observe.ts";
+import { withOwnTable } from "./own-table.ts";
 import { GATEWAY, type PodNetworkPlan, planPodNetwork } from "./plan.ts";
 
 const sha256 = (text: string): Uint8Array => createHash("sha256").update(text).digest();
@@ -54,6 +55,7 @@ function observed(plan: PodNetworkPlan): Seen {
       link: pod,
       neighbours: plan.addresses.map((address) => entry(POD, GATEWAY[v4(address)], plan.host.mac)),
       qdiscs: [],
+      rules: plan.rules.map((rule) => ({ ...rule })),
       addresses: plan.addresses.map((address) => ({ index: POD, address, length: address.length * 8, usable: true })),
       routes: plan.routes.map((route) => ({
         ...route,
@@ -286,4 +288,38 @@ test("a limit whose burst follows from the MTU is known by the link's, where the
   const seen = observed(plan);
   shape(seen, plan, 1450);
   expect(differences(plan, seen as Observation)).toEqual([]);
+});
+
+describe("a further interface", () => {
+  const plan = withOwnTable(planOf(CONF, [V4, V6]), new Set([4, 6]));
+  const table = plan.rules[0]?.table;
+  const foundIn = (change: (seen: Seen) => unknown) => {
+    const seen = observed(plan);
+    change(seen);
+    return differences(planOf(CONF, [V4, V6]), seen as Observation);
+  };
+
+  test("that is as ADD made it has no differences, and wishes in the main table besides are none", () => {
+    expect(foundIn(() => {})).toEqual([]);
+    const main = (seen: Seen) =>
+      seen.pod.routes.push({ ...(seen.pod.routes[1] as (typeof seen.pod.routes)[0]), table: 254 });
+    expect(foundIn(main)).toEqual([]);
+  });
+
+  test("needs its rules", () => {
+    expect(foundIn((seen) => seen.pod.rules.pop())).toEqual([`the pod has no rule from ${V6} lookup ${table}`]);
+    expect(foundIn((seen) => (first(seen.pod.rules).table = 254))).toEqual([
+      `the pod has no rule from ${V4} lookup ${table}`,
+    ]);
+  });
+
+  test("needs the routes of its table, as long as a rule leads there", () => {
+    const v4 = ({ family }: { family: number }) => family === 4;
+    const without = (seen: Seen) =>
+      (seen.pod.routes = seen.pod.routes.filter((route) => !(v4(route) && route.table === table)));
+    expect(foundIn(without)).toEqual([
+      "the pod has no route default via 169.254.1.1",
+      "the pod has no route 192.0.2.0/24 via 169.254.1.1",
+    ]);
+  });
 });

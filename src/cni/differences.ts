@@ -3,17 +3,19 @@
 // What differs between a pod network as ADD planned it and as the kernel has it, a sentence each. Pure. Plugins that come
 // behind us may change what is theirs to change (CNI spec, section 2, "CHECK"): an MTU, a MAC, further addresses and
 // routes are no differences as long as packets still find their way.
-import { familyOf, formatAddress, hostLength } from "../net/address.ts";
+import { type Family, familyOf, formatAddress, hostLength } from "../net/address.ts";
 import { formatMac } from "../net/mac.ts";
-import { LINK_GROUP } from "../net/names.ts";
+import { LINK_GROUP, ownTable } from "../net/names.ts";
 import type { Neighbour } from "../netlink/neighbour.ts";
 import { describeRoute, type Route, TABLE_MAIN } from "../netlink/route.ts";
 import { bandwidthProblems } from "./bandwidth.ts";
 import type { Observation, ObservedEnd } from "./observe.ts";
+import { withOwnTable } from "./own-table.ts";
 import { GATEWAY, type PodNetworkPlan, type PodRoute } from "./plan.ts";
 
-export function differences(plan: PodNetworkPlan, seen: Observation): string[] {
+export function differences(planned: PodNetworkPlan, seen: Observation): string[] {
   const { host, pod } = seen;
+  const plan = withOwnTable(planned, familiesWithOwnTable(planned, pod));
   if (host === undefined || pod === undefined) {
     const missing = [
       host === undefined && `${plan.host.name} on the node`,
@@ -28,6 +30,14 @@ export function differences(plan: PodNetworkPlan, seen: Observation): string[] {
     ...sysctlDifferences(plan, seen.sysctls),
     ...bandwidthDifferences(plan, host, pod),
   ];
+}
+
+/** ADD found another interface's default route there, if anything is left of what it does then. */
+function familiesWithOwnTable({ host }: PodNetworkPlan, pod: Observation["pod"]): Set<Family> {
+  const own = ownTable(host.name);
+  const routes = (pod?.routes ?? []).filter(({ table }) => table === own).map(({ family }) => family);
+  const rules = (pod?.rules ?? []).filter(({ table }) => table === own).map(({ source }) => familyOf(source));
+  return new Set([...routes, ...rules]);
 }
 
 function pairDifferences(plan: PodNetworkPlan, host: ObservedEnd, pod: ObservedEnd): string[] {
@@ -54,6 +64,12 @@ function podDifferences(plan: PodNetworkPlan, host: ObservedEnd, pod: NonNullabl
   for (const route of plan.routes) {
     if (!pod.routes.some((other) => isRoute(route, other, asked))) {
       found.push(`the pod has no route ${describeRoute({ ...route, kind: "unicast", protocol: 0 })}`);
+    }
+  }
+  for (const { source, table } of plan.rules) {
+    const text = formatAddress(source);
+    if (!pod.rules.some((other) => other.table === table && formatAddress(other.source) === text)) {
+      found.push(`the pod has no rule from ${text} lookup ${table}`);
     }
   }
   return found;

@@ -3,6 +3,7 @@ import type { Allocation } from "../gen/flatnet/ipam/v1/ipam.ts";
 import { BlockingNetlink } from "../netlink/blocking.ts";
 import { deleteLink } from "../netlink/link.ts";
 import type { Sys } from "../sys/sys.ts";
+import { removeRulesAt } from "./apply.ts";
 import type { GcConf } from "./conf.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 import { IpamClient } from "./ipam-client.ts";
@@ -28,6 +29,7 @@ export function collectGarbage(world: World, conf: GcConf): Outcome {
   });
   for (const allocation of unlinked) {
     try {
+      if (allocation.hostIfname !== "") removeRulesAt(world.sys, allocation.hostIfname, allocation.netns);
       if (allocation.attachment !== undefined) daemon.release(allocation.attachment, 0, "gc");
     } catch (error) {
       failures.push(`${describe(allocation)}: ${(error as Error).message}`);

@@ -8,6 +8,7 @@ import { decodeLink, getLink, type Link } from "../netlink/link.ts";
 import type { Message, Request } from "../netlink/message.ts";
 import { decodeNeighbour, dumpNeighbours, type Neighbour } from "../netlink/neighbour.ts";
 import { decodeRoute, dumpRoutes, lookUpRoute, type Route } from "../netlink/route.ts";
+import { decodeSourceRule, dumpRules, type SourceRule } from "../netlink/rule.ts";
 import { getRootQdisc } from "../netlink/tc.ts";
 import { O_RDONLY, type Sys, SysError } from "../sys/sys.ts";
 import type { PodNetns } from "./apply.ts";
@@ -26,7 +27,12 @@ export interface Observation {
   /** Undefined when there is no such link. */
   readonly host: ObservedEnd | undefined;
   readonly pod:
-    | (ObservedEnd & { readonly addresses: readonly InterfaceAddress[]; readonly routes: readonly Route[] })
+    | (ObservedEnd & {
+        readonly addresses: readonly InterfaceAddress[];
+        readonly routes: readonly Route[];
+        /** Rules for one address, whoever made them. */
+        readonly rules: readonly SourceRule[];
+      })
     | undefined;
   /** For each address of the plan, the node's route that a packet to it would take; undefined when there is none. */
   readonly hostRoutes: readonly (Route | undefined)[];
@@ -51,6 +57,7 @@ export function observe(sys: Sys, plan: PodNetworkPlan, netns: PodNetns): Observ
         pod: podEnd && {
           ...podEnd,
           addresses: decoded(pod.dump(dumpAddresses()), decodeAddress).filter((address) => address.index === index),
+          rules: plan.addresses.flatMap((address) => decoded(pod.dump(dumpRules(familyOf(address))), decodeSourceRule)),
           routes: plan.addresses.flatMap((address) =>
             decoded(pod.dump(dumpRoutes(familyOf(address), ANY_PROTOCOL)), decodeRoute).filter(
               ({ oif }) => oif === index,

@@ -10,10 +10,12 @@ import { createVeth, getLink, setAddrGenModeNone, setLinkUp, setRouteLocalnet, t
 import type { Request } from "../netlink/message.ts";
 import { addNeighbour } from "../netlink/neighbour.ts";
 import { addRoute, type Route, replaceRoute, TABLE_MAIN } from "../netlink/route.ts";
+import type { SourceRule } from "../netlink/rule.ts";
 import { type Bandwidth, bandwidthRequests } from "./bandwidth.ts";
 import type { PluginConf, RouteConf } from "./conf.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 import { type Dns, type Result, toResultRoute } from "./result.ts";
+import { atLeast, type CniVersion } from "./version.ts";
 
 /** The next hop every pod has, in each family. No interface owns it: a permanent neighbour entry is all it needs. */
 export const GATEWAY = {
@@ -31,6 +33,8 @@ export interface PodNetworkPlan {
   readonly alias: string;
   /** The pod's routes, in the order in which they can be made; each leads to the next hop or to the link. */
   readonly routes: readonly PodRoute[];
+  /** The pod's routing rules; none but for a further interface (own-table.ts). */
+  readonly rules: readonly SourceRule[];
   /** Sysctls of the pod's namespace, as paths below /proc/sys/net: "ipv6/conf/eth0/accept_dad". */
   readonly sysctls: readonly (readonly [path: string, value: string])[];
   readonly bandwidth: Bandwidth | undefined;
@@ -40,6 +44,11 @@ export interface PodNetworkPlan {
 
 /** A route of the pod out of its link. */
 export type PodRoute = Omit<Route, "oif" | "protocol" | "kind">;
+
+/** Whether a route is for the main table, where only one interface can have it. */
+export function isShared({ table = TABLE_MAIN }: PodRoute): boolean {
+  return table === TABLE_MAIN;
+}
 
 /** What the configuration asks for beside an address. */
 export type Wishes = Pick<PluginConf, "mac" | "routes" | "sysctls" | "bandwidth" | "portMappings">;
@@ -65,6 +74,7 @@ export function planPodNetwork(
     mtu,
     alias: linkAlias(pod, attachment.containerId),
     routes: addresses.flatMap((address) => planRoutes(familyOf(address), wishes.routes)),
+    rules: [],
     sysctls: planSysctls(attachment.ifname, addresses, wishes.sysctls),
     bandwidth: wishes.bandwidth,
     hasHostPorts: wishes.portMappings.length > 0,
@@ -94,7 +104,8 @@ function toPodRoute(wish: RouteConf): PodRoute {
     length,
     gateway,
     ...(priority !== undefined && { priority }),
-    ...(table !== undefined && { table }),
+    // The next hop is looked for in the main table, where another interface may have it.
+    ...(table !== undefined && table !== TABLE_MAIN && { table, onlink: true }),
     ...(scope !== undefined && { scope }),
     ...(mtu !== undefined && { mtu }),
     ...(advmss !== undefined && { advmss }),
@@ -142,7 +153,7 @@ export function linkRequests(plan: PodNetworkPlan, podNetns: number): Request[] 
   return [createVeth(plan.host, plan.pod, plan.mtu, LINK_GROUP, podNetns), getLink(plan.host.name)];
 }
 
-/** In the pod's namespace, with the index of its end. */
+/** In the pod's namespace, with the index of its end; the routes come behind. */
 export function podRequests(plan: PodNetworkPlan, index: number): Request[] {
   const { name, mac } = plan.pod;
   const requests = [setAddrGenModeNone(index, name), setLinkUp(index, name)];
@@ -152,10 +163,12 @@ export function podRequests(plan: PodNetworkPlan, index: number): Request[] {
     // IPv6 wants every interface to have a link-local address (RFC 4291, section 2.8).
     if (family === 6) requests.push(addAddress(index, name, linkLocal(mac), 64));
   }
-  for (const route of plan.routes) {
-    requests.push(addRoute({ ...route, kind: "unicast", oif: index, protocol: ROUTE_PROTOCOL }));
-  }
   return requests;
+}
+
+/** The pod's routes, a request for each in the plan's order. */
+export function routeRequests({ routes }: PodNetworkPlan, index: number): Request[] {
+  return routes.map((route) => addRoute({ ...route, kind: "unicast", oif: index, protocol: ROUTE_PROTOCOL }));
 }
 
 /** In the host's namespace, with the index of its end. The last step: a host end that is up is a pod that is finished. */
@@ -194,9 +207,13 @@ export function bandwidthOf(plan: PodNetworkPlan, link: { index: number; peerInd
   });
 }
 
-/** What ADD tells of the plan. `sandbox` is CNI_NETNS as the runtime gave it. */
-export function planResult(plan: PodNetworkPlan, sandbox: string, dns: Dns): Result {
-  const { addresses, mtu, routes } = plan;
+/**
+ * What ADD tells of the plan. Before 1.1.0 a route had no table, so those of other tables are left out: they would be taken
+ * for the main table's. `sandbox` is CNI_NETNS as the runtime gave it.
+ */
+export function planResult(plan: PodNetworkPlan, sandbox: string, dns: Dns, cniVersion: CniVersion): Result {
+  const { addresses, mtu } = plan;
+  const routes = atLeast(cniVersion, "1.1.0") ? plan.routes : plan.routes.filter(isShared);
   return {
     interfaces: [
       { name: plan.host.name, mac: formatMac(plan.host.mac), mtu },

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type Attachment, attachmentKey, hostLinkName, LINK_GROUP, linkAlias } from "./names.ts";
+import { type Attachment, attachmentKey, hostLinkName, LINK_GROUP, linkAlias, ownTable } from "./names.ts";
 
 const sha256 = (text: string): Uint8Array => createHash("sha256").update(text).digest();
 
@@ -82,4 +82,9 @@ test("an alias is cut between characters, not in one", () => {
   const alias = linkAlias({ namespace: `a${"ü".repeat(60)}`, name: "é".repeat(100) }, "c0ffee");
   expect(Buffer.byteLength(alias)).toBe(254);
   expect(alias.endsWith("é")).toBe(true);
+});
+
+test("an interface's own routing table follows from its host end's name, above all tables that people number", () => {
+  const tables = ["flaaaaaaaaaaa", "flaaaaabaaaaa", "fl77777777777", "flcyhtu3dozzl"].map(ownTable);
+  expect(tables).toEqual([2 ** 30, 2 ** 30 + 1, 2 ** 31 - 1, 1166266011]);
 });

@@ -62,6 +62,24 @@ export function hostLinkName(attachment: Attachment, sha256: (text: string) => U
   return name;
 }
 
+/** Bits of the number of a routing table of our own: others use small numbers, and these can't meet them. */
+const OWN_TABLE = 0x4000_0000;
+
+/**
+ * Number of the routing table, in the pod's namespace, of an interface that doesn't have the pod's default route: 30 bits
+ * of its host end's name. DEL finds it again without any state.
+ */
+export function ownTable(hostLinkName: string): number {
+  let bits = 0;
+  for (const character of hostLinkName.slice(LINK_PREFIX.length, LINK_PREFIX.length + 6)) {
+    bits = bits * 32 + BASE32.indexOf(character);
+  }
+  return OWN_TABLE + bits;
+}
+
+/** Priority of the rule that leads there: before the main table's, 32766. */
+export const OWN_TABLE_PRIORITY = 0x666c;
+
 /** Longest alias of a link in bytes (IFALIASZ - 1 of include/uapi/linux/if.h); the kernel refuses a longer one. */
 const ALIAS_MAX = 255;
 

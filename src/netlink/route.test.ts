@@ -54,6 +54,11 @@ test.for<[command: string, route: Route, body: string]>([
     "02000000 fe460001 00000000  08000500 a9fe0101  08000400 05000000",
   ],
   [
+    "ip route add default via 169.254.1.1 dev eth0 proto 70 onlink",
+    route("0.0.0.0/0", { via: "169.254.1.1", oif: 5, onlink: true }),
+    "02000000 fe460001 04000000  08000500 a9fe0101  08000400 05000000",
+  ],
+  [
     "ip route add unreachable 10.244.3.0/24 proto 70",
     route("10.244.3.0/24", { kind: "unreachable" }),
     "02180000 fe460007 00000000  08000100 0af40300",

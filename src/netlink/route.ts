@@ -30,6 +30,7 @@ const RTN_UNICAST = 1;
 const RTN_UNREACHABLE = 7;
 const RTM_F_CLONED = 0x200;
 const RTM_F_FIB_MATCH = 0x2000;
+const RTNH_F_ONLINK = 4;
 
 const RTA_DST = 1;
 const RTA_OIF = 4;
@@ -55,6 +56,8 @@ export interface Route {
   readonly gateway?: Uint8Array;
   /** Index of the outgoing link; the kernel finds it from the gateway where it isn't given. */
   readonly oif?: number;
+  /** The gateway is on the link, whatever other routes say. */
+  readonly onlink?: boolean;
   readonly scope?: number;
   /** Lower wins. IPv4 has 0 where none is given, IPv6 1024. */
   readonly priority?: number;
@@ -89,7 +92,7 @@ function routeBody(route: Route): Uint8Array {
     .u8(route.protocol)
     .u8(route.scope ?? scope)
     .u8(unreachable ? RTN_UNREACHABLE : RTN_UNICAST)
-    .u32(0);
+    .u32(route.onlink ? RTNH_F_ONLINK : 0);
   if (route.length > 0) body.attr(RTA_DST, route.destination);
   if (route.gateway !== undefined) body.attr(RTA_GATEWAY, route.gateway);
   if (route.oif !== undefined) body.attrU32(RTA_OIF, route.oif);

@@ -825,7 +825,7 @@ describe.runIf(canUseKernel())("ADD", () => {
       "192.0.2.0/24 via 169.254.1.1 dev eth0 proto 70 metric 77 mtu 1300 advmss 1200",
     );
     expect(await show("-4", "route", "show", "table", "1000")).toBe(
-      "198.51.100.0/24 via 169.254.1.1 dev eth0 proto 70 scope 200",
+      "198.51.100.0/24 via 169.254.1.1 dev eth0 proto 70 scope 200 onlink",
     );
     expect(await show("-6", "route", "show", "2001:db8:1::/48")).toContain(
       "2001:db8:1::/48 via fe80::1 dev eth0 proto 70 metric 78 mtu 1300 advmss 1200",

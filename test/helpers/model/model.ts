@@ -109,8 +109,6 @@ export class Model {
     if (attachment.record !== "yes") yield* this.#addressObstacles(attachment, others);
     for (const other of others.filter((one) => one.pod === attachment.pod && one.link === "yes")) {
       if (other.ifname === attachment.ifname) yield { certain: true, outcomes: [{ code: 101, says: /already in/ }] };
-      // A pod has one default route, and it is the first one's.
-      else yield { certain: other.making === "whole", outcomes: [{ code: 100, says: /EEXIST/ }] };
     }
   }
 

@@ -7,7 +7,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { LINK_PREFIX, ROUTE_PROTOCOL } from "../../../src/net/names.ts";
 import { Cleanup, run } from "../daemon.ts";
-import { type FlatnetNode, listRoutes } from "../flatnet-node.ts";
+import { type FlatnetNode, type IpRoute, listRoutes } from "../flatnet-node.ts";
 import { createNetns, type Netns } from "../netns.ts";
 
 /** What a pod has of one link. */
@@ -146,11 +146,10 @@ export class Reality {
 async function seeEnds(netns: Netns): Promise<SeenEnd[]> {
   const [links, v4, v6] = await Promise.all([
     netns.ip("-json", "address").then((text) => JSON.parse(text)),
-    listRoutes(netns, 4),
-    listRoutes(netns, 6),
+    defaultRoutes(netns, 4),
+    defaultRoutes(netns, 6),
   ]);
-  const hasDefault = (routes: typeof v4, ifname: string) =>
-    routes.some(({ dst, dev }) => dst === "default" && dev === ifname);
+  const hasDefault = (routes: typeof v4, ifname: string) => routes.some(({ dev }) => dev === ifname);
   return (links as { ifname: string; addr_info: { local: string; scope: string }[] }[])
     .filter(({ ifname }) => ifname !== "lo")
     .map(({ ifname, addr_info }) => ({
@@ -172,4 +171,9 @@ function portsIn(ruleset: string): string[] {
       return `${protocol} ${port} on ${on} to ${target.concat.join(":")}`;
     }),
   );
+}
+
+/** Of every table: a pod's further interface has one of its own. */
+async function defaultRoutes(netns: Netns, family: 4 | 6): Promise<IpRoute[]> {
+  return JSON.parse((await netns.ip(`-${family}`, "-json", "route", "show", "default", "table", "all")) || "[]");
 }
