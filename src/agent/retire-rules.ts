@@ -9,7 +9,8 @@
 //  1. The host end of a veth pair ends with the pod's namespace, by the kernel's own doing, and while it is there nothing is
 //     given up. So for an attachment with a host link the link decides: it has to be gone.
 //  2. A namespace's path proves life: what stands there and is a namespace keeps the attachment, link or no link (somebody
-//     removed the link of a running pod: CHECK reports that, and the runtime's DEL ends it).
+//     removed the link of a running pod: CHECK reports that, and the runtime's DEL ends it). Unless it is another one than at the
+//     ADD: a path that was used again says nothing of who had it before, but that namespaces are seen there.
 //  3. A path proves death only where there is no link to ask, for links that another plugin makes (flatnet-ipam). The daemon
 //     may live in another mount namespace than the runtime and see neither the path nor what is mounted on it. So the path
 //     must be missing altogether (an unmounted file is what a mount that isn't propagated looks like), its directory must
@@ -28,6 +29,8 @@ export type NetnsSight =
   | "namespace"
   /** Something that is no namespace, or nothing in a directory that is missing too or in which no namespace was ever seen. */
   | "hidden"
+  /** A network namespace, but not the one that the latest ADD found there. */
+  | "another"
   /** Nothing, in a directory in which the daemon sees namespaces. */
   | "missing"
   /** It couldn't be looked at. */
@@ -86,5 +89,5 @@ export function judge(
 function looksDead({ link, netns }: Sight, ofThisBoot: boolean): boolean {
   if (netns === "namespace" || netns === "unknown") return false;
   if (link !== "none") return link === "gone";
-  return netns === "missing" || !ofThisBoot;
+  return netns === "missing" || netns === "another" || !ofThisBoot;
 }

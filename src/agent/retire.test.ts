@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { run } from "../../test/helpers/daemon.ts";
 import type { AllocationRecord } from "../ipam/records.ts";
+import { netnsIdentity } from "../net/names.ts";
 import { lookAtNetns, passIntervalMs, Retirer } from "./retire.ts";
 import type { LinkSight, NetnsSight } from "./retire-rules.ts";
 
@@ -40,6 +42,7 @@ function node(...records: AllocationRecord[]) {
     nowMs: 0,
     lines: [] as { fields: Record<string, unknown>; message: string }[],
     seen: new Map<string, boolean>(),
+    identities: new Map<string, string | undefined>(),
   };
   const say = (fields: object, message: string) =>
     void it.lines.push({ fields: fields as Record<string, unknown>, message });
@@ -56,8 +59,9 @@ function node(...records: AllocationRecord[]) {
     },
     surroundings: {
       lookAtLinks: async (names) => names.map((name) => it.links.get(name) ?? "gone"),
-      lookAtNetns: async (path, seen) => {
+      lookAtNetns: async (path, seen, identity) => {
         it.seen.set(path, seen);
+        it.identities.set(path, identity);
         return it.namespaces.get(path) ?? "missing";
       },
     },
@@ -159,6 +163,24 @@ async function directory(): Promise<string> {
 
 test("a namespace's file is a namespace", async () => {
   expect(await lookAtNetns("/proc/self/ns/net", false)).toBe("namespace");
+});
+
+test("a namespace's file is another one when its identity is", async () => {
+  const { ino } = await stat("/proc/self/ns/net", { bigint: true });
+  const device = (await run(["stat", "-L", "-c", "%Hd:%Ld", "/proc/self/ns/net"])).trim();
+  const [major = "", minor = ""] = device.split(":");
+  const dev = (BigInt(major) << 32n) | BigInt(minor);
+  expect(await lookAtNetns("/proc/self/ns/net", false, netnsIdentity({ dev, ino }))).toBe("namespace");
+  expect(await lookAtNetns("/proc/self/ns/net", false, netnsIdentity({ dev, ino: ino + 1n }))).toBe("another");
+  expect(await lookAtNetns("/proc/self/ns/net", false, netnsIdentity({ dev: dev + 1n, ino }))).toBe("another");
+});
+
+test("an attachment is judged by its own namespace, not by the one that has its path now", async () => {
+  const { it, pass } = node(record("a", { hostIfname: "", podEnd: { netnsId: "4:7", routes: [] } }));
+  it.namespaces.set("/run/netns/a", "another");
+  expect(await pass(0)).toEqual(["a"]);
+  expect(it.identities.get("/run/netns/a")).toBe("4:7");
+  expect(await pass(GRACE)).toEqual([]);
 });
 
 test("what is no namespace's file is hidden: a mount that can't be seen looks like this", async () => {

@@ -4,7 +4,7 @@
 import { readdir, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type AllocationRecord, isGateway } from "../ipam/records.ts";
-import { attachmentKey } from "../net/names.ts";
+import { attachmentKey, netnsIdentity } from "../net/names.ts";
 import type { Netlink } from "../netlink/event-loop.ts";
 import { getLink } from "../netlink/link.ts";
 import { judge, type LinkSight, type NetnsSight, type Suspicion } from "./retire-rules.ts";
@@ -29,8 +29,11 @@ export interface Allocations {
 export interface Surroundings {
   /** What has become of links of these names, in their order; none of them is empty. */
   lookAtLinks(names: readonly string[]): Promise<LinkSight[]>;
-  /** @param seen whether a namespace has been seen at the path before */
-  lookAtNetns(path: string, seen: boolean): Promise<NetnsSight>;
+  /**
+   * @param seen whether a namespace has been seen at the path before
+   * @param identity the one that it was at the ADD, where that is known (netnsIdentity)
+   */
+  lookAtNetns(path: string, seen: boolean, identity: string | undefined): Promise<NetnsSight>;
 }
 
 export interface RetireLog {
@@ -74,8 +77,9 @@ export class Retirer {
     const suspicions = new Map<string, Suspicion>();
     const seen = new Set<string>();
     for (const record of records) {
-      const netns = await surroundings.lookAtNetns(record.netns, this.#seen.has(record.netns));
-      if (netns === "namespace" || this.#seen.has(record.netns)) seen.add(record.netns);
+      const identity = record.podEnd?.netnsId;
+      const netns = await surroundings.lookAtNetns(record.netns, this.#seen.has(record.netns), identity);
+      if (netns === "namespace" || netns === "another" || this.#seen.has(record.netns)) seen.add(record.netns);
       const key = attachmentKey(record.attachment);
       const { confirmedAtMs } = record;
       const candidate = { ofThisBoot: record.bootId === bootId, confirmedAtMs };
@@ -122,9 +126,11 @@ async function lookAtLinks(netlink: Netlink, names: readonly string[]): Promise<
 }
 
 /** See Surroundings. */
-export async function lookAtNetns(path: string, seen: boolean): Promise<NetnsSight> {
+export async function lookAtNetns(path: string, seen: boolean, identity?: string): Promise<NetnsSight> {
   try {
-    if (await isNamespace(path)) return "namespace";
+    if (await isNamespace(path)) {
+      return identity === undefined || (await identityOf(path)) === identity ? "namespace" : "another";
+    }
     // Something stands there.
     return "hidden";
   } catch (error) {
@@ -139,6 +145,14 @@ export async function lookAtNetns(path: string, seen: boolean): Promise<NetnsSig
 
 async function isNamespace(path: string): Promise<boolean> {
   return (await statfs(path)).type === NSFS_MAGIC;
+}
+
+async function identityOf(path: string): Promise<string> {
+  const { dev, ino } = await stat(path, { bigint: true });
+  // st_dev is glibc's (gnu_dev_major and gnu_dev_minor); the identity has the kernel's major and minor number.
+  const major = ((dev >> 8n) & 0xfffn) | ((dev >> 32n) & 0xfffff000n);
+  const minor = (dev & 0xffn) | ((dev >> 12n) & 0xffffff00n);
+  return netnsIdentity({ dev: (major << 32n) | minor, ino });
 }
 
 async function isDirectory(path: string): Promise<boolean> {

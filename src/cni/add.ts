@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-import { hostLinkName } from "../net/names.ts";
+import type { PodRoute } from "../gen/flatnet/ipam/v1/ipam.ts";
+import { formatAddress } from "../net/address.ts";
+import { hostLinkName, netnsIdentity } from "../net/names.ts";
 import { applyPodNetwork, refuseWhenUp } from "./apply.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
-import type { PluginConf } from "./conf.ts";
+import type { PluginConf, RouteConf } from "./conf.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 import { IpamClient, podAddresses } from "./ipam-client.ts";
 import { openNetns } from "./netns.ts";
@@ -26,7 +28,9 @@ export function add(world: World, args: CmdArgs, conf: PluginConf): Outcome {
       const hostIfname = hostLinkName(attachment, sha256);
       refuseWhenUp(sys, hostIfname);
       const { portMappings } = conf;
-      const allocation = daemon.allocate(conf, { attachment, args, hostIfname, portMappings, withGateway: false });
+      const podEnd = { netnsId: netnsIdentity(sys.fstat(fd)), routes: conf.routes.map(toPodRoute) };
+      const wanted = { attachment, args, hostIfname, portMappings, withGateway: false, podEnd };
+      const allocation = daemon.allocate(conf, wanted);
       // An address the attachment had before belongs to an earlier ADD, which may be up and running: only DEL ends that.
       if (!allocation.existed) undo.push("release the address", () => daemon.release(attachment, 0, "failed-add"));
       const addresses = podAddresses(allocation.addresses);
@@ -40,6 +44,10 @@ export function add(world: World, args: CmdArgs, conf: PluginConf): Outcome {
   } finally {
     sys.close(fd);
   }
+}
+
+function toPodRoute({ destination, length, gateway: _, ...numbers }: RouteConf): PodRoute {
+  return { ...numbers, destination: `${formatAddress(destination)}/${length}` };
 }
 
 /** Least MTU in bytes of each family (RFC 791; RFC 8200, section 5). Below it the kernel takes IPv6 off the link. */

@@ -9,6 +9,7 @@ import {
   GetAllocationResponse,
   ListAllocationsRequest,
   ListAllocationsResponse,
+  type PodEnd,
   ReleaseRequest,
   StatusRequest,
   StatusResponse,
@@ -36,6 +37,8 @@ export interface Wanted {
   readonly hostIfname: string;
   readonly portMappings: readonly PortMapping[];
   readonly withGateway: boolean;
+  /** What it takes to find the pod's namespace again, and to repair its end of the link where the plugin makes it. */
+  readonly podEnd?: PodEnd | undefined;
 }
 
 /** Calls with one configuration. Every method throws RpcError. */
@@ -49,7 +52,8 @@ export class IpamClient {
   }
 
   /** What the daemon said, not yet checked: what it gave has to be given back even if it makes no sense. */
-  allocate(conf: IpamConf, { attachment, args, hostIfname, portMappings, withGateway }: Wanted): AllocateResponse {
+  allocate(conf: IpamConf, wanted: Wanted): AllocateResponse {
+    const { attachment, args, hostIfname, portMappings, withGateway, podEnd } = wanted;
     const request = AllocateRequest.encode({
       attachment,
       pod: args.pod,
@@ -58,6 +62,7 @@ export class IpamClient {
       requestedAddresses: [...conf.requestedAddresses],
       portMappings: [...portMappings],
       withGateway,
+      podEnd,
       aliases: [...conf.aliases],
     });
     return AllocateResponse.decode(this.#call("Allocate", request.finish(), conf.connectWaitMs));

@@ -3,13 +3,16 @@
 // `flatnet-ipam`: the daemon's addresses for other plugins' links (CNI spec, section 4, "Plugin Delegation"). It makes no
 // link; its result has addresses with the length of their subnet, and the network's gateway in that subnet, which bridge
 // and ptp put on their own side.
-import type { AllocateResponse } from "../gen/flatnet/ipam/v1/ipam.ts";
+import type { AllocateResponse, PodEnd } from "../gen/flatnet/ipam/v1/ipam.ts";
 import { formatAddress } from "../net/address.ts";
+import { netnsIdentity } from "../net/names.ts";
+import { type Sys, SysError } from "../sys/sys.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
 import type { IpamConf } from "./conf.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 import { asCidr } from "./fields.ts";
 import { IpamClient, podAddresses } from "./ipam-client.ts";
+import { openNetns } from "./netns.ts";
 import { type IpConfig, type Result, resultDocument, toResultRoute } from "./result.ts";
 import { UndoStack } from "./undo.ts";
 import { type Outcome, succeed, type World } from "./world.ts";
@@ -20,10 +23,27 @@ export function addIpam(world: World, args: CmdArgs, conf: IpamConf): Outcome {
   const daemon = new IpamClient(world, conf);
   const undo = new UndoStack();
   return undo.whileTrying(() => {
-    const allocation = daemon.allocate(conf, { attachment, args, hostIfname: "", portMappings: [], withGateway: true });
+    const podEnd = lookAtNetns(world.sys, args.netns);
+    const wanted = { attachment, args, hostIfname: "", portMappings: [], withGateway: true, podEnd };
+    const allocation = daemon.allocate(conf, wanted);
     if (!allocation.existed) undo.push("release the address", () => daemon.release(attachment, 0, "failed-add"));
     return succeed(`${resultDocument(toResult(allocation, conf), conf.cniVersion)}\n`);
   });
+}
+
+/** The namespace's identity; nothing of one that can't be opened, which is the business of the plugin that makes the link. */
+function lookAtNetns(sys: Sys, path: string): PodEnd | undefined {
+  try {
+    const fd = openNetns(sys, path, true);
+    try {
+      return { netnsId: netnsIdentity(sys.fstat(fd)), routes: [] };
+    } finally {
+      sys.close(fd);
+    }
+  } catch (error) {
+    if (error instanceof CniError || error instanceof SysError) return undefined;
+    throw error;
+  }
 }
 
 /** Pure. */

@@ -6,6 +6,7 @@ import { type Family, familyOf, formatAddress, hostLength, parseAddress } from "
 import { type Attachment, attachmentKey } from "../net/names.ts";
 import { addressAt, formatPrefix, indexOf, overlaps, type Prefix } from "../net/prefix.ts";
 import { IpamError } from "./errors.ts";
+import type { PodEnd } from "./pod-end.ts";
 import { type Candidate, Pool, type PoolCounts } from "./pool.ts";
 import { PortIndex } from "./port-index.ts";
 import {
@@ -35,6 +36,8 @@ export interface AllocationRequest {
   readonly withGateway: boolean;
   /** DNS names, none twice. */
   readonly aliases: readonly string[];
+  /** The pod's end of the link, where the plugin makes one. */
+  readonly podEnd?: PodEnd | undefined;
 }
 
 /** Counts of a subnet of this node. */
@@ -197,10 +200,10 @@ export class Allocator {
       }
       choices.push(choice);
     }
-    const { attachment, pod, netns, hostIfname, portMappings, aliases } = request;
+    const { attachment, pod, netns, hostIfname, portMappings, aliases, podEnd } = request;
     const common = { allocatedAtMs: nowMs, confirmedAtMs: nowMs, bootId, extra: {} };
     const addresses = choices.map(({ pool, candidate }) => textAt(pool, candidate.index));
-    const record = { ...common, attachment, pod, netns, hostIfname, addresses, portMappings, aliases };
+    const record = { ...common, attachment, pod, netns, hostIfname, addresses, portMappings, aliases, podEnd };
     const made = choices.map(({ pool, gateway }) =>
       gateway === undefined ? undefined : newGateway(attachment.network, textAt(pool, gateway.index), bootId, nowMs),
     );
@@ -217,8 +220,9 @@ export class Allocator {
   }
 
   #planExisting(existing: AllocationRecord, request: AllocationRequest, bootId: string, nowMs: number): AllocatePlan {
-    const { pod, netns, hostIfname, portMappings, aliases, attachment } = request;
-    const record = { ...existing, pod, netns, hostIfname, portMappings, aliases, confirmedAtMs: nowMs, bootId };
+    const { pod, netns, hostIfname, portMappings, aliases, podEnd, attachment } = request;
+    const wanted = { pod, netns, hostIfname, portMappings, aliases, podEnd };
+    const record = { ...existing, ...wanted, confirmedAtMs: nowMs, bootId };
     const pools = existing.addresses.map((address) => this.#poolOf(address));
     const made: (AllocationRecord | undefined)[] = [];
     const gateways: string[] = [];

@@ -97,6 +97,19 @@ test("aliases are a field of their own, which old readers keep, and old records 
   expect(parseAllocation(KEY, json()).aliases).toEqual([]);
 });
 
+test("the pod's end is a field of its own, which old readers keep, and old records have none", () => {
+  const podEnd = { netnsId: "4:4026532301", routes: [{ destination: "10.0.0.0/8", table: 100 }] };
+  const [write] = writesOf({ kind: "hold", record: { ...record, podEnd } });
+  const { value } = write as { value: string };
+  expect(JSON.parse(value)).toEqual({ ...JSON.parse(json()), podEnd });
+  expect(parseAllocation(KEY, value).podEnd).toEqual(podEnd);
+  expect(parseAllocation(KEY, json())).not.toHaveProperty("podEnd");
+  const routes = [{ destination: "10.0.0.1/8" }];
+  for (const wrong of [7, {}, { netnsId: "4", routes: [] }, { netnsId: "4:7" }, { netnsId: "4:7", routes }]) {
+    expect(failureOf(() => parseAllocation(KEY, json({ podEnd: wrong }))).message).toContain("podEnd is ");
+  }
+});
+
 test("a gateway's record is one that every reader of allocations understands", () => {
   const gateway = { ...record, attachment: gatewayAttachment("pods", "fd00::1"), addresses: ["fd00::1"] };
   const entries = new Map<string, string>();

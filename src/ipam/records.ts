@@ -13,6 +13,7 @@
 import { familyOf, formatAddress, parseAddress } from "../net/address.ts";
 import { isAlias } from "../net/dns-name.ts";
 import { type Attachment, attachmentKey } from "../net/names.ts";
+import { type PodEnd, readPodEnd } from "./pod-end.ts";
 
 /** Version in `f` and in every value. Raised only when an older reader would misunderstand a record. */
 export const FORMAT_VERSION = 1;
@@ -66,6 +67,8 @@ export interface AllocationRecord {
   readonly portMappings: readonly PortMapping[];
   /** Names for the container in the network, as the latest ADD had them; DNS names. */
   readonly aliases: readonly string[];
+  /** The pod's end of the link at the latest ADD; absent when the plugin didn't tell. */
+  readonly podEnd?: PodEnd | undefined;
   /** Fields of a newer writer, kept when the record is written again. */
   readonly extra: Readonly<Record<string, unknown>>;
 }
@@ -184,6 +187,7 @@ function putAllocation(record: AllocationRecord): Write {
       // Left out when there are none, which is how a record of before they existed looks.
       ...(record.portMappings.length === 0 ? {} : { portMappings: record.portMappings }),
       ...(record.aliases.length === 0 ? {} : { aliases: record.aliases }),
+      podEnd: record.podEnd,
     }),
   };
 }
@@ -238,6 +242,7 @@ export function parseAllocation(key: string, value: string): AllocationRecord {
     bootId,
     portMappings,
     aliases,
+    podEnd,
     ...extra
   } = parseValue(key, value);
   const attachment = {
@@ -260,6 +265,7 @@ export function parseAllocation(key: string, value: string): AllocationRecord {
     bootId: string(key, "bootId", bootId),
     portMappings: portMappings === undefined ? [] : parsePortMappings(key, portMappings),
     aliases: aliases === undefined ? [] : parseAliases(key, aliases),
+    ...(podEnd === undefined ? {} : { podEnd: parsePodEndOf(key, podEnd) }),
     extra,
   };
 }
@@ -345,6 +351,12 @@ function canonical(text: string): string | undefined {
     // Not an address at all; the callers say so with the key.
     return undefined;
   }
+}
+
+function parsePodEndOf(key: string, value: unknown): PodEnd {
+  const podEnd = readPodEnd(value);
+  if (podEnd === undefined) throw invalid(key, "podEnd", value);
+  return podEnd;
 }
 
 export function parsePod(key: string, value: unknown): PodName {

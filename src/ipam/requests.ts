@@ -9,6 +9,7 @@ import { type Attachment, IDENTIFIER_MAX } from "../net/names.ts";
 import type { AllocationRequest } from "./allocator.ts";
 import { IpamError, quote } from "./errors.ts";
 import { type HistoryQuery, isHistoryToken } from "./history.ts";
+import { parsePodEnd } from "./pod-end.ts";
 import { describePort, portsMeet } from "./port-index.ts";
 import { isPort, PORT_PROTOCOLS, type PodName, type PortMapping } from "./records.ts";
 
@@ -39,6 +40,7 @@ export function parseAllocateRequest(message: wire.AllocateRequest): AllocationR
     requestedAddresses: parseRequestedAddresses(message.requestedAddresses),
     portMappings: parsePortMappings(message.portMappings),
     withGateway: message.withGateway,
+    podEnd: parsePodEnd(message.podEnd),
     aliases: parseAliases(message.aliases),
   };
 }

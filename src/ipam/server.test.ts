@@ -8,6 +8,7 @@ import { dirname, join } from "node:path";
 import { Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { expect, onTestFinished, test } from "vitest";
 import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
+import type { PodEnd } from "./pod-end.ts";
 import { parseSnapshot } from "./records.ts";
 import { type IpamLog, serveIpam, toServiceDefinition } from "./server.ts";
 import { IpamService } from "./service.ts";
@@ -56,10 +57,11 @@ async function served(
 
 /** What a plugin sends, and a test leaves out what it is not about. */
 type AllocateMessage = Partial<
-  Omit<wire.AllocateRequest, "requestedAddresses" | "portMappings" | "aliases"> & {
+  Omit<wire.AllocateRequest, "requestedAddresses" | "portMappings" | "aliases" | "podEnd"> & {
     requestedAddresses: readonly string[];
     aliases: readonly string[];
     portMappings: readonly wire.PortMapping[];
+    podEnd: PodEnd | undefined;
   }
 >;
 const EMPTY = { requestedAddresses: [], portMappings: [], withGateway: false, aliases: [] };
@@ -409,7 +411,7 @@ test("a write that fails is an internal error that tells the reason", async () =
 
 test("a request larger than any plugin's is refused", async () => {
   const { client } = await served();
-  const failure = await failureOf(client.allocate({ ...good, netns: `/${"a".repeat(100_000)}` }));
+  const failure = await failureOf(client.allocate({ ...good, netns: `/${"a".repeat(130 * 1024)}` }));
   expect(failure.code).toBe(status.RESOURCE_EXHAUSTED);
   expect(failure.details).toContain("larger than max");
 });

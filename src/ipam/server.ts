@@ -54,7 +54,7 @@ export interface IpamServer {
 }
 
 /** Requests are a few hundred bytes; more is not from a plugin of ours. */
-const REQUEST_LIMIT = 64 * 1024;
+const REQUEST_LIMIT = 128 * 1024;
 
 const DEFAULT_DRAIN_MS = 5_000;
 

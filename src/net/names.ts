@@ -39,6 +39,14 @@ export function attachmentKey(attachment: Attachment): string {
   return `${attachment.network}/${attachment.containerId}/${attachment.ifname}`;
 }
 
+/**
+ * A network namespace as text: device and inode of its file on nsfs. No two that exist have the same; one that is made later
+ * may have that of one that is gone.
+ */
+export function netnsIdentity({ dev, ino }: { readonly dev: bigint; readonly ino: bigint }): string {
+  return `${dev}:${ino}`;
+}
+
 const BASE32 = "abcdefghijklmnopqrstuvwxyz234567";
 
 /**

@@ -9,7 +9,7 @@ import { Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type * as wire from "../../src/gen/flatnet/ipam/v1/ipam.ts";
 import { toServiceDefinition } from "../../src/ipam/server.ts";
-import { Cleanup, startDaemon, waitFor } from "../helpers/daemon.ts";
+import { Cleanup, run, startDaemon, waitFor } from "../helpers/daemon.ts";
 import { createNode, type FlatnetNode, type NodeOptions } from "../helpers/flatnet-node.ts";
 import { canUseKernel, createNetns, joinByCable, type Netns } from "../helpers/netns.ts";
 import { built, createPod, type Pod, resultOf } from "../helpers/plugin.ts";
@@ -262,6 +262,17 @@ describe.runIf(canUseKernel())("attachments without a DEL", () => {
     expect(await holders(node)).toEqual([living.containerId]);
     const { links, routes } = await node.traces();
     expect([links.length, routes.length]).toEqual([1, 2]);
+  });
+
+  test("are retired when their namespace's path is another's by then", async () => {
+    const { node, cleanup } = await startNode({ flags });
+    const [mortal, next] = [await createPod("mortal", cleanup), await createPod("next", cleanup)];
+    resultOf(await node.add(mortal));
+    // Made before the first one ends: a number that is free again is soon given to the next one.
+    const { path } = mortal.netns;
+    await run(["sh", "-c", `umount ${path} && mount --bind ${next.netns.path} ${path}`]);
+    await isGone(node, mortal.containerId);
+    expect(await node.traces()).toMatchObject({ links: [], routes: [], records: [] });
   });
 
   test("are told from living ones by their links alone, where the daemon sees no namespace", async () => {

@@ -454,6 +454,7 @@ function allocate(node: FlatnetNode, request: Partial<AllocateRequest>): Promise
         portMappings: [],
         withGateway: false,
         aliases: [],
+        podEnd: undefined,
         ...request,
       },
       (error, response) => (error ? reject(error) : resolve(response)),

@@ -62,6 +62,34 @@ export interface AllocateRequest {
    * and told, and nothing else is done with them.
    */
   aliases: string[];
+  /**
+   * What the daemon has to know of the pod's end of the link, to tell its namespace from a later one with the same path, and
+   * to repair what the plugin makes there.
+   */
+  podEnd: PodEnd | undefined;
+}
+
+/** The pod's end of a link, beside its addresses. */
+export interface PodEnd {
+  /** The pod's network namespace, whatever its path: device and inode of its file, "4:4026532301". Unique among those that exist. */
+  netnsId: string;
+  /** The routes that the configuration asks for; the default route is one of them only if it asks for its own. */
+  routes: PodRoute[];
+}
+
+/** A route of the pod by its next hop. */
+export interface PodRoute {
+  /** "10.0.0.0/8"; "0.0.0.0/0" or "::/0" is the default route. */
+  destination: string;
+  /** The kernel's default where they are absent, as in `ip route`. */
+  priority?: number | undefined;
+  table?: number | undefined;
+  scope?:
+    | number
+    | undefined;
+  /** In bytes. */
+  mtu?: number | undefined;
+  advmss?: number | undefined;
 }
 
 /** One hostPort (CNI CONVENTIONS.md, portMappings). */
@@ -375,6 +403,7 @@ function createBaseAllocateRequest(): AllocateRequest {
     portMappings: [],
     withGateway: false,
     aliases: [],
+    podEnd: undefined,
   };
 }
 
@@ -403,6 +432,9 @@ export const AllocateRequest: MessageFns<AllocateRequest> = {
     }
     for (const v of message.aliases) {
       writer.uint32(66).string(v!);
+    }
+    if (message.podEnd !== undefined) {
+      PodEnd.encode(message.podEnd, writer.uint32(130).fork()).join();
     }
     return writer;
   },
@@ -482,6 +514,179 @@ export const AllocateRequest: MessageFns<AllocateRequest> = {
             }
 
             message.aliases.push(reader.string());
+            continue;
+          }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.podEnd = PodEnd.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePodEnd(): PodEnd {
+  return { netnsId: "", routes: [] };
+}
+
+export const PodEnd: MessageFns<PodEnd> = {
+  encode(message: PodEnd, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.netnsId !== "") {
+      writer.uint32(10).string(message.netnsId);
+    }
+    for (const v of message.routes) {
+      PodRoute.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PodEnd {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePodEnd();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.netnsId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.routes.push(PodRoute.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePodRoute(): PodRoute {
+  return {
+    destination: "",
+    priority: undefined,
+    table: undefined,
+    scope: undefined,
+    mtu: undefined,
+    advmss: undefined,
+  };
+}
+
+export const PodRoute: MessageFns<PodRoute> = {
+  encode(message: PodRoute, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.destination !== "") {
+      writer.uint32(10).string(message.destination);
+    }
+    if (message.priority !== undefined) {
+      writer.uint32(16).uint32(message.priority);
+    }
+    if (message.table !== undefined) {
+      writer.uint32(24).uint32(message.table);
+    }
+    if (message.scope !== undefined) {
+      writer.uint32(32).uint32(message.scope);
+    }
+    if (message.mtu !== undefined) {
+      writer.uint32(40).uint32(message.mtu);
+    }
+    if (message.advmss !== undefined) {
+      writer.uint32(48).uint32(message.advmss);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PodRoute {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePodRoute();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.destination = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.priority = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.table = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.scope = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.mtu = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.advmss = reader.uint32();
             continue;
           }
         }
