@@ -8,7 +8,7 @@ import { dirname, join, normalize } from "node:path";
 import { ROOT } from "../repo.ts";
 
 const WORDS = ["gen", "net"];
-const ADAPTERS = ["netlink", "nft", "kube", "grpc", "sys"];
+const ADAPTERS = ["netlink", "nft", "kube", "grpc", "podnet", "sys"];
 const FEATURES = ["cni", "ipam", "routes", "hostport", "policy"];
 const PROGRAMS = ["agent", "ctl", "lab"];
 
@@ -21,6 +21,8 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   netlink: ["sys", ...WORDS],
   // nftables is spoken over netlink.
   nft: ["netlink", "sys", ...WORDS],
+  // What a pod's network is, for the plugin that makes it and the daemon that repairs it.
+  podnet: ["netlink", "sys", ...WORDS],
   kube: ["sys", ...WORDS],
   grpc: ["sys", ...WORDS],
   ...Object.fromEntries(FEATURES.map((feature) => [feature, [...ADAPTERS, ...WORDS]])),

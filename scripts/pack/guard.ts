@@ -13,7 +13,7 @@ const BUDGET = 112 * 1024;
 
 /** Everything outside node_modules and src is refused, and so is everything that matches none of these. */
 const ALLOWED = [
-  /^src\/(bin|cni|gen|grpc|net|netlink|nft|sys)\//,
+  /^src\/(bin|cni|gen|grpc|net|netlink|nft|podnet|sys)\//,
   // Reading and writing of varints and fields; nothing that knows descriptors or reflection.
   /^node_modules\/@bufbuild\/protobuf\/dist\/(esm|cjs)\/(wire\/|proto-int64\.js$)/,
 ];

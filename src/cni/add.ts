@@ -2,13 +2,14 @@
 import type { PodRoute } from "../gen/flatnet/ipam/v1/ipam.ts";
 import { formatAddress } from "../net/address.ts";
 import { hostLinkName, netnsIdentity } from "../net/names.ts";
+import { planPodNetwork } from "../podnet/plan.ts";
 import { applyPodNetwork, refuseWhenUp } from "./apply.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
 import type { PluginConf, RouteConf } from "./conf.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 import { IpamClient, podAddresses } from "./ipam-client.ts";
 import { openNetns } from "./netns.ts";
-import { appendResult, planPodNetwork, planResult } from "./plan.ts";
+import { appendResult, planResult } from "./plan-result.ts";
 import { resultDocument } from "./result.ts";
 import { UndoStack } from "./undo.ts";
 import { type Outcome, succeed, type World } from "./world.ts";

@@ -4,10 +4,9 @@
 import { BlockingNetlink } from "../netlink/blocking.ts";
 import { decodeLink, deleteLink, getLink, type Link } from "../netlink/link.ts";
 import { type Message, NetlinkError, type Request } from "../netlink/message.ts";
-import { type Fd, type Sys, SysError } from "../sys/sys.ts";
-import { CNI_CODES, CniError } from "./errors.ts";
-import { inNetns, openNetns, writeSysctl } from "./netns.ts";
-import { deleteRuleRequests, ownTableRequests, withOwnTable } from "./own-table.ts";
+import { PodNetworkError } from "../podnet/errors.ts";
+import { inNetns, type PodNetns, writeSysctl } from "../podnet/netns.ts";
+import { deleteRuleRequests, ownTableRequests, withOwnTable } from "../podnet/own-table.ts";
 import {
   bandwidthOf,
   hostRequests,
@@ -16,14 +15,11 @@ import {
   type PodNetworkPlan,
   podRequests,
   routeRequests,
-} from "./plan.ts";
+} from "../podnet/plan.ts";
+import { type Sys, SysError } from "../sys/sys.ts";
+import { CNI_CODES, CniError, toCniError } from "./errors.ts";
+import { openNetns } from "./netns.ts";
 import type { UndoStack } from "./undo.ts";
-
-/** Where a pod network is made. `netns` is open on the pod's namespace and `path` is its name for people. */
-export interface PodNetns {
-  readonly fd: Fd;
-  readonly path: string;
-}
 
 /**
  * @returns the plan as it was made: the routes of a pod's further interface are in a table of its own
@@ -107,7 +103,8 @@ export function removeRulesAt(sys: Sys, hostLinkName: string, path: string): voi
       sys.close(fd);
     }
   } catch (error) {
-    if (!(error instanceof CniError) || error.code !== CNI_CODES.invalidEnvironment) throw error;
+    if (!(error instanceof CniError || error instanceof PodNetworkError)) throw error;
+    if (toCniError(error).code !== CNI_CODES.invalidEnvironment) throw error;
   }
 }
 

@@ -6,7 +6,8 @@ import { Cleanup, run } from "../../test/helpers/daemon.ts";
 import { canUseKernel, createNetns, type Netns } from "../../test/helpers/netns.ts";
 import type { Message, Request } from "../netlink/message.ts";
 import { getRootQdisc } from "../netlink/tc.ts";
-import { type Bandwidth, bandwidthProblems, bandwidthRequests, parseBandwidth, type ShapedLink } from "./bandwidth.ts";
+import { type Bandwidth, bandwidthProblems, bandwidthRequests, type ShapedLink } from "../podnet/bandwidth.ts";
+import { parseBandwidth } from "./bandwidth.ts";
 
 const cleanup = new Cleanup();
 let node: Netns;

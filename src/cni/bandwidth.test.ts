@@ -10,7 +10,8 @@ import {
   type TbfState,
   type TokenBucket,
 } from "../netlink/tc.ts";
-import { type Bandwidth, bandwidthProblems, bandwidthRequests, parseBandwidth, toTokenBucket } from "./bandwidth.ts";
+import { type Bandwidth, bandwidthProblems, bandwidthRequests, toTokenBucket } from "../podnet/bandwidth.ts";
+import { parseBandwidth } from "./bandwidth.ts";
 import { CniError } from "./errors.ts";
 
 const LINK = { hostIndex: 7, hostName: "flabc", podIndex: 2, podName: "eth0", mtu: 1500 };

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Allocation } from "../gen/flatnet/ipam/v1/ipam.ts";
 import { formatAddress, parseAddress } from "../net/address.ts";
+import { differences } from "../podnet/differences.ts";
+import { observe } from "../podnet/observe.ts";
+import { planPodNetwork } from "../podnet/plan.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
 import type { IpamConf, PluginConf, PortMapping } from "./conf.ts";
-import { differences } from "./differences.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 import { IpamClient, podAddresses } from "./ipam-client.ts";
 import { openNetns } from "./netns.ts";
-import { observe } from "./observe.ts";
-import { planPodNetwork } from "./plan.ts";
 import type { IpConfig, Result } from "./result.ts";
 import { type Outcome, succeed, type World } from "./world.ts";
 

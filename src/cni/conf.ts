@@ -5,8 +5,10 @@
 import { formatAddress } from "../net/address.ts";
 import { ALIAS_RULE, ALIASES_MAX, isAlias } from "../net/dns-name.ts";
 import { IDENTIFIER_MAX } from "../net/names.ts";
+import type { Bandwidth } from "../podnet/bandwidth.ts";
+import type { RouteWish } from "../podnet/plan.ts";
 import { isIdentifier } from "./args.ts";
-import { type Bandwidth, parseBandwidth } from "./bandwidth.ts";
+import { parseBandwidth } from "./bandwidth.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 import {
   asAddress,
@@ -29,18 +31,7 @@ import { assertSupported, type CniVersion } from "./version.ts";
 export const CONF_MAX_BYTES = 1 << 20;
 
 /** A route of the pod beside its default one (`routes` of the configuration; CNI spec, section 5, "routes"). */
-export interface RouteConf {
-  readonly destination: Uint8Array;
-  readonly length: number;
-  /** Absent: flatnet's own next hop. */
-  readonly gateway: Uint8Array | undefined;
-  readonly mtu: number | undefined;
-  readonly advmss: number | undefined;
-  readonly priority: number | undefined;
-  readonly table: number | undefined;
-  /** The kernel's numbers: 0 universe, 200 site. */
-  readonly scope: number | undefined;
-}
+export type RouteConf = RouteWish;
 
 /** One hostPort (CONVENTIONS.md, portMappings). */
 export interface PortMapping {

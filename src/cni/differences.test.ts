@@ -6,12 +6,12 @@ import { describe, expect, test } from "vitest";
 import { parseAddress } from "../net/address.ts";
 import { LINK_GROUP } from "../net/names.ts";
 import { replaceRootTbf } from "../netlink/tc.ts";
-import { toTokenBucket } from "./bandwidth.ts";
+import { toTokenBucket } from "../podnet/bandwidth.ts";
+import { differences } from "../podnet/differences.ts";
+import type { Observation } from "../podnet/observe.ts";
+import { withOwnTable } from "../podnet/own-table.ts";
+import { GATEWAY, type PodNetworkPlan, planPodNetwork } from "../podnet/plan.ts";
 import { parsePluginConf } from "./conf.ts";
-import { differences } from "./differences.ts";
-import type { Observation } from "./observe.ts";
-import { withOwnTable } from "./own-table.ts";
-import { GATEWAY, type PodNetworkPlan, planPodNetwork } from "./plan.ts";
 
 const sha256 = (text: string): Uint8Array => createHash("sha256").update(text).digest();
 const HOST = 6;

@@ -5,6 +5,7 @@
 import { RpcError } from "../grpc/client.ts";
 import { Status } from "../grpc/status.ts";
 import { NetlinkError } from "../netlink/message.ts";
+import { PodNetworkError } from "../podnet/errors.ts";
 import { SysError } from "../sys/sys.ts";
 
 export const CNI_CODES = {
@@ -52,10 +53,17 @@ export function toCniError(thrown: unknown): CniError {
   if (thrown instanceof NetlinkError) {
     return new CniError(CNI_CODES.kernelRefused, "the kernel refused a step", thrown.message, thrown);
   }
+  if (thrown instanceof PodNetworkError) return fromPodNetwork(thrown);
   if (thrown instanceof RpcError) return fromRpc(thrown);
   if (thrown instanceof SysError)
     return new CniError(CNI_CODES.ioFailure, "a system call failed", thrown.message, thrown);
   return new CniError(CNI_CODES.internal, "internal error", String(thrown), thrown);
+}
+
+function fromPodNetwork(error: PodNetworkError): CniError {
+  return error.code === "PODNET_ROUTE"
+    ? new CniError(CNI_CODES.invalidConfig, "invalid network configuration", error.message, error)
+    : new CniError(CNI_CODES.invalidEnvironment, "invalid environment", `CNI_NETNS=${error.message}`, error);
 }
 
 /** What the daemon refuses for what was asked: the same request won't do the next time either. */

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The pod's network namespace, as the runtime names it. A namespace is a property of a socket: what has to happen inside
-// happens in one short visit that leaves a netlink socket behind.
-import { type Fd, O_RDONLY, O_WRONLY, type Sys, SysError } from "../sys/sys.ts";
+// The pod's network namespace, as the runtime names it.
+import { OWN_NETNS } from "../podnet/netns.ts";
+import { type Fd, O_RDONLY, type Sys, SysError } from "../sys/sys.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
-
-const OWN_NETNS = "/proc/self/ns/net";
 
 /** A path may be anything; opening a FIFO would wait for a writer. */
 const O_NONBLOCK = 0o4000;
@@ -50,40 +48,6 @@ function isOwnNetns(sys: Sys, fd: Fd): boolean {
     return a.dev === b.dev && a.ino === b.ino;
   } finally {
     sys.close(own);
-  }
-}
-
-/**
- * Runs `visit` with the thread in the namespace and brings it back, whatever happens.
- * @throws CniError 4 when the file is no network namespace.
- */
-export function inNetns<T>(sys: Sys, fd: Fd, path: string, visit: () => T): T {
-  const own = sys.open(OWN_NETNS, O_RDONLY);
-  try {
-    try {
-      sys.setns(fd);
-    } catch (cause) {
-      if (cause instanceof SysError && cause.code === "EINVAL")
-        throw invalidNetns(path, "is not a network namespace", cause);
-      throw cause;
-    }
-    try {
-      return visit();
-    } finally {
-      sys.setns(own);
-    }
-  } finally {
-    sys.close(own);
-  }
-}
-
-/** Writes a sysctl of the calling thread's namespace: `ipv6/conf/eth0/accept_dad`. */
-export function writeSysctl(sys: Sys, name: string, value: string): void {
-  const fd = sys.open(`/proc/sys/net/${name}`, O_WRONLY);
-  try {
-    sys.write(fd, new TextEncoder().encode(value));
-  } finally {
-    sys.close(fd);
   }
 }
 

@@ -4,9 +4,9 @@ import { expect, test } from "vitest";
 import type { Family } from "../net/address.ts";
 import { parseAddress } from "../net/address.ts";
 import { ownTable } from "../net/names.ts";
+import { deleteRuleRequests, ownTableRequests, withOwnTable } from "../podnet/own-table.ts";
+import { planPodNetwork } from "../podnet/plan.ts";
 import { parsePluginConf } from "./conf.ts";
-import { deleteRuleRequests, ownTableRequests, withOwnTable } from "./own-table.ts";
-import { planPodNetwork } from "./plan.ts";
 
 const sha256 = (text: string): Uint8Array => createHash("sha256").update(text).digest();
 const ROUTES = [{ dst: "192.0.2.0/24", mtu: 1300 }, { dst: "2001:db8::/32" }, { dst: "198.51.100.0/24", table: 1000 }];

@@ -4,18 +4,17 @@ import { expect, test } from "vitest";
 import { parseAddress } from "../net/address.ts";
 import { formatMac } from "../net/mac.ts";
 import { attributes } from "../netlink/message.ts";
-import { parsePluginConf } from "./conf.ts";
 import {
-  appendResult,
   bandwidthOf,
   hostRequests,
   linkRequests,
   planPodNetwork,
-  planResult,
   podRequests,
   routeRequests,
   type Wishes,
-} from "./plan.ts";
+} from "../podnet/plan.ts";
+import { parsePluginConf } from "./conf.ts";
+import { appendResult, planResult } from "./plan-result.ts";
 
 const ATTACHMENT = { network: "pods", containerId: "c0ffee", ifname: "eth0" };
 const POD = { namespace: "default", name: "web-0" };
@@ -147,7 +146,9 @@ test.for<[route: object, addresses: string[], details: string]>([
   [{ dst: "::/0" }, ["10.244.1.7"], "routes.1 to ::/0: the pod has no IPv6 address"],
 ])("the route %j of a pod with %j is refused: code 7", ([route, addresses, details]) => {
   const routes = [{ dst: "198.51.100.0/24" }, route];
-  expect(() => planWith({ routes }, ...addresses)).toThrow(expect.objectContaining({ code: 7, details }));
+  expect(() => planWith({ routes }, ...addresses)).toThrow(
+    expect.objectContaining({ code: "PODNET_ROUTE", message: details }),
+  );
 });
 
 test("a MAC that is asked for is the pod's, in its link-local address and in the host's neighbour entry", () => {

@@ -5,9 +5,10 @@ import { createHash } from "node:crypto";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { formatAddress, parseAddress } from "../net/address.ts";
+import { planPodNetwork } from "../podnet/plan.ts";
 import { parsePluginConf } from "./conf.ts";
 import { CniError } from "./errors.ts";
-import { planPodNetwork, planResult } from "./plan.ts";
+import { planResult } from "./plan-result.ts";
 import { parseResult, type Result, resultDocument } from "./result.ts";
 import { atLeast, type CniVersion, SUPPORTED_VERSIONS } from "./version.ts";
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the kernel has of a pod network now, for CHECK. Reads, and changes nothing.
+// What the kernel has of a pod network now: for CHECK, and for a daemon that repairs. Reads, and changes nothing.
 import { familyOf } from "../net/address.ts";
 import { decodeAddress, dumpAddresses, type InterfaceAddress } from "../netlink/address.ts";
 import { BlockingNetlink } from "../netlink/blocking.ts";
@@ -11,8 +11,7 @@ import { decodeRoute, dumpRoutes, lookUpRoute, type Route } from "../netlink/rou
 import { decodeSourceRule, dumpRules, type SourceRule } from "../netlink/rule.ts";
 import { getRootQdisc } from "../netlink/tc.ts";
 import { O_RDONLY, type Sys, SysError } from "../sys/sys.ts";
-import type { PodNetns } from "./apply.ts";
-import { inNetns } from "./netns.ts";
+import { inNetns, type PodNetns } from "./netns.ts";
 import type { PodNetworkPlan } from "./plan.ts";
 
 /** One end of the pair. */

@@ -3,7 +3,7 @@
 // What one pod's network is made of: the veth pair and, for each end, the requests that finish it. Pure; apply.ts sends
 // them. The shape is docs/decisions/0003: no address is spent on a gateway and nobody ever has to ask who has one.
 import { type Family, familyOf, formatAddress, hostLength, parseAddress } from "../net/address.ts";
-import { formatMac, hostMac, linkLocal, podMac } from "../net/mac.ts";
+import { hostMac, linkLocal, podMac } from "../net/mac.ts";
 import { type Attachment, hostLinkName, LINK_GROUP, linkAlias, ROUTE_PROTOCOL } from "../net/names.ts";
 import { addAddress } from "../netlink/address.ts";
 import { createVeth, getLink, setAddrGenModeNone, setLinkUp, setRouteLocalnet, type VethEnd } from "../netlink/link.ts";
@@ -12,10 +12,7 @@ import { addNeighbour } from "../netlink/neighbour.ts";
 import { addRoute, type Route, replaceRoute, TABLE_MAIN } from "../netlink/route.ts";
 import type { SourceRule } from "../netlink/rule.ts";
 import { type Bandwidth, bandwidthRequests } from "./bandwidth.ts";
-import type { PluginConf, RouteConf } from "./conf.ts";
-import { CNI_CODES, CniError } from "./errors.ts";
-import { type Dns, type Result, toResultRoute } from "./result.ts";
-import { atLeast, type CniVersion } from "./version.ts";
+import { PodNetworkError } from "./errors.ts";
 
 /** The next hop every pod has, in each family. No interface owns it: a permanent neighbour entry is all it needs. */
 export const GATEWAY = {
@@ -50,12 +47,34 @@ export function isShared({ table = TABLE_MAIN }: PodRoute): boolean {
   return table === TABLE_MAIN;
 }
 
+/** A route that the configuration asks for. */
+export interface RouteWish {
+  readonly destination: Uint8Array;
+  readonly length: number;
+  /** Absent: flatnet's own next hop. */
+  readonly gateway: Uint8Array | undefined;
+  readonly mtu: number | undefined;
+  readonly advmss: number | undefined;
+  readonly priority: number | undefined;
+  readonly table: number | undefined;
+  /** The kernel's numbers: 0 universe, 200 site. */
+  readonly scope: number | undefined;
+}
+
 /** What the configuration asks for beside an address. */
-export type Wishes = Pick<PluginConf, "mac" | "routes" | "sysctls" | "bandwidth" | "portMappings">;
+export interface Wishes {
+  /** Of the pod's end; follows from the address where it is absent. */
+  readonly mac: Uint8Array | undefined;
+  readonly routes: readonly RouteWish[];
+  /** By their names: "net.ipv4.tcp_ecn". */
+  readonly sysctls: ReadonlyMap<string, string>;
+  readonly bandwidth: Bandwidth | undefined;
+  readonly portMappings: readonly unknown[];
+}
 
 /**
  * @param addresses at least one
- * @throws CniError 7 for a wish that the addresses or the data path don't allow
+ * @throws PodNetworkError PODNET_ROUTE for a wish that the addresses or the data path don't allow
  */
 export function planPodNetwork(
   attachment: Attachment,
@@ -82,7 +101,7 @@ export function planPodNetwork(
 }
 
 /** The family's next hop, its default route, and what the configuration asks for. A default route of its own comes instead. */
-function planRoutes(family: Family, wishes: readonly RouteConf[]): PodRoute[] {
+function planRoutes(family: Family, wishes: readonly RouteWish[]): PodRoute[] {
   const gateway = GATEWAY[family];
   const anywhere = new Uint8Array(gateway.length);
   const wished = wishes.filter(({ destination }) => destination.length === gateway.length).map(toPodRoute);
@@ -94,7 +113,7 @@ function planRoutes(family: Family, wishes: readonly RouteConf[]): PodRoute[] {
   return routes.concat(wished);
 }
 
-function toPodRoute(wish: RouteConf): PodRoute {
+function toPodRoute(wish: RouteWish): PodRoute {
   const { destination, length, priority, table, scope, mtu, advmss } = wish;
   const family = familyOf(destination);
   const gateway = GATEWAY[family];
@@ -113,20 +132,16 @@ function toPodRoute(wish: RouteConf): PodRoute {
 }
 
 /** Refuses routes that can't be: of a family without an address, or by a next hop that nobody answers for. */
-function refuseImpossible(routes: readonly RouteConf[], addresses: readonly Uint8Array[]): void {
+function refuseImpossible(routes: readonly RouteWish[], addresses: readonly Uint8Array[]): void {
   for (const [i, { destination, length, gateway }] of routes.entries()) {
     const family = familyOf(destination);
     const at = `routes.${i} to ${formatAddress(destination)}/${length}`;
     if (!addresses.some((address) => familyOf(address) === family)) {
-      throw new CniError(
-        CNI_CODES.invalidConfig,
-        "invalid network configuration",
-        `${at}: the pod has no IPv${family} address`,
-      );
+      throw new PodNetworkError("PODNET_ROUTE", `${at}: the pod has no IPv${family} address`);
     }
     if (gateway !== undefined && formatAddress(gateway) !== formatAddress(GATEWAY[family])) {
       const only = `${at}: gw is ${formatAddress(gateway)}, but a pod's only next hop is ${formatAddress(GATEWAY[family])}`;
-      throw new CniError(CNI_CODES.invalidConfig, "invalid network configuration", only);
+      throw new PodNetworkError("PODNET_ROUTE", only);
     }
   }
 }
@@ -205,41 +220,4 @@ export function bandwidthOf(plan: PodNetworkPlan, link: { index: number; peerInd
     podName: plan.pod.name,
     mtu: plan.mtu,
   });
-}
-
-/**
- * What ADD tells of the plan. Before 1.1.0 a route had no table, so those of other tables are left out: they would be taken
- * for the main table's. `sandbox` is CNI_NETNS as the runtime gave it.
- */
-export function planResult(plan: PodNetworkPlan, sandbox: string, dns: Dns, cniVersion: CniVersion): Result {
-  const { addresses, mtu } = plan;
-  const routes = atLeast(cniVersion, "1.1.0") ? plan.routes : plan.routes.filter(isShared);
-  return {
-    interfaces: [
-      { name: plan.host.name, mac: formatMac(plan.host.mac), mtu },
-      { name: plan.pod.name, mac: formatMac(plan.pod.mac), sandbox, mtu },
-    ],
-    ips: addresses.map((address) => ({
-      address: `${formatAddress(address)}/${hostLength(familyOf(address))}`,
-      gateway: formatAddress(GATEWAY[familyOf(address)]),
-      interface: 1,
-    })),
-    // The route to the next hop itself is how, not where: runtimes and plugins behind us have no use for it.
-    routes: routes.filter(({ gateway }) => gateway !== undefined).map(toResultRoute),
-    dns,
-  };
-}
-
-/**
- * Ours behind that of the plugins before us: a plugin passes on what it was given (CNI spec, section 3). Addresses point
- * to interfaces by position, so ours move up.
- */
-export function appendResult(previous: Result, own: Result): Result {
-  const offset = previous.interfaces.length;
-  return {
-    interfaces: [...previous.interfaces, ...own.interfaces],
-    ips: [...previous.ips, ...own.ips.map((ip) => ({ ...ip, interface: (ip.interface ?? 0) + offset }))],
-    routes: [...previous.routes, ...own.routes],
-    dns: Object.keys(own.dns).length > 0 ? own.dns : previous.dns,
-  };
 }
