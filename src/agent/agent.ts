@@ -130,6 +130,7 @@ async function openIpam(config: Config, bootId: string, log: Log, closers: Close
     service = await IpamService.start(store, snapshot, {
       effects,
       subnets: config.podCIDRs,
+      rules: config.rules,
       cooldownMs: config.coolDownSeconds * 1000,
       historyMs: config.historyDays * DAY_MS,
       bootId,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { expect, test } from "vitest";
-import { formatPrefix } from "../net/prefix.ts";
+import { formatPrefix, parsePrefix } from "../net/prefix.ts";
+import { parseRange } from "../net/range.ts";
 import { type Config, ConfigError, parseConfig, USAGE } from "./config.ts";
 
 const GOOD = ["--node-name", "node1", "--pod-cidr", "10.244.1.0/24"];
@@ -33,6 +34,8 @@ function refusal(args: readonly string[], file?: string): { code: string; messag
   throw new Error("it was accepted");
 }
 
+const NO_RULES = { draining: [], excluded: [], pools: [] };
+
 test("a name and a subnet are enough", () => {
   const { podCIDRs, ...config } = parse(GOOD);
   expect(config).toEqual({
@@ -46,6 +49,7 @@ test("a name and a subnet are enough", () => {
     coolDownSeconds: 120,
     retireAfterSeconds: 60,
     historyDays: 7,
+    rules: NO_RULES,
   });
   expect(podCIDRs.map(formatPrefix)).toEqual(["10.244.1.0/24"]);
 });
@@ -74,7 +78,11 @@ test("every key of a file is read", () => {
   const { podCIDRs, ...config } = parse(
     [],
     `nodeName: node2
-podCIDRs: [10.244.2.0/24, "fd00:10:244:2::/64"]
+podCIDRs: [10.244.2.0/24, 10.244.3.0/24, "fd00:10:244:2::/64"]
+drainingCIDRs: [10.244.3.0/24]
+excluded: [10.244.2.0/28, "fd00:10:244:2::a-fd00:10:244:2::f"]
+pools:
+  db: { ranges: [10.244.2.192/26, "fd00:10:244:2::1:0/112"], namespaces: [databases] }
 stateDir: /s
 socket: /s.sock
 peers: /p.yaml
@@ -97,8 +105,19 @@ historyDays: 30
     coolDownSeconds: 5,
     retireAfterSeconds: 7,
     historyDays: 30,
+    rules: {
+      draining: [parsePrefix("10.244.3.0/24")],
+      excluded: ["10.244.2.0/28", "fd00:10:244:2::a-fd00:10:244:2::f"].map(parseRange),
+      pools: [
+        {
+          name: "db",
+          ranges: ["10.244.2.192/26", "fd00:10:244:2::1:0/112"].map(parseRange),
+          namespaces: ["databases"],
+        },
+      ],
+    },
   });
-  expect(podCIDRs.map(formatPrefix)).toEqual(["10.244.2.0/24", "fd00:10:244:2::/64"]);
+  expect(podCIDRs.map(formatPrefix)).toEqual(["10.244.2.0/24", "10.244.3.0/24", "fd00:10:244:2::/64"]);
 });
 
 test("flags win over the file, subnets as a whole", () => {
@@ -198,6 +217,32 @@ test("a file's subnets are refused by its own key", () => {
   );
   expect(refusal([], file("[7]")).message).toContain("podCIDRs.0 is 7: Invalid type: Expected string");
   expect(refusal([], file("[x]")).message).toContain('podCIDRs: "x" is not a subnet');
+});
+
+test("draining subnets and excluded ranges are flags too", () => {
+  const more = ["--pod-cidr", "10.244.2.0/24", "--draining-cidr", "10.244.1.0/24", "--exclude", "10.244.2.7"];
+  expect(parse([...GOOD, ...more]).rules).toEqual({
+    draining: [parsePrefix("10.244.1.0/24")],
+    excluded: [parseRange("10.244.2.7")],
+    pools: [],
+  });
+  expect(refusal([...GOOD, "--draining-cidr", "10.244.9.0/24"]).message).toBe(
+    "the draining subnet 10.244.9.0/24 is none of 10.244.1.0/24",
+  );
+  expect(refusal([...GOOD, "--exclude", "10.244.1.9-10.244.1.7"]).message).toBe(
+    '--exclude: "10.244.1.9-10.244.1.7" ends before it begins',
+  );
+});
+
+test.for<[pools: string, message: string]>([
+  ["{ db: {} }", "pools.db.ranges is missing"],
+  ["{ db: { ranges: [] } }", "pools.db.ranges is []: has no range"],
+  ["{ db: { ranges: [x] } }", 'pools.db.ranges: "x" is not a subnet, an address or a range'],
+  ["{ DB: { ranges: [10.244.1.0/28] } }", "is not a pool's name"],
+  ["{ db: { ranges: [10.244.9.0/28] } }", "pool db: 10.244.9.0/28 is not inside one of 10.244.1.0/24"],
+  ["{ db: { ranges: [10.244.1.0/28], size: 3 } }", "size is no key of the configuration"],
+])("pools that are %s are refused", ([pools, message]) => {
+  expect(refusal(GOOD, `pools: ${pools}`).message).toContain(message);
 });
 
 test("a file that can't be read is told with the reason", () => {

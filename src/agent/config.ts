@@ -5,7 +5,10 @@
 import { parseArgs } from "node:util";
 import * as v from "valibot";
 import { parse } from "yaml";
+import { IpamError } from "../ipam/errors.ts";
+import { type AddressRules, layOut } from "../ipam/layout.ts";
 import { formatPrefix, overlaps, type Prefix, parsePrefix } from "../net/prefix.ts";
+import { type AddressRange, parseRange } from "../net/range.ts";
 
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
 
@@ -13,6 +16,8 @@ export interface Config {
   readonly nodeName: string;
   /** This node's own subnets, at least one. */
   readonly podCIDRs: readonly Prefix[];
+  /** What in them is drained, excluded, or a pool's own; fits them. */
+  readonly rules: AddressRules;
   /** Directory of the database and the journal; made where it's missing. */
   readonly stateDir: string;
   /** Path of the gRPC socket. */
@@ -46,7 +51,9 @@ export const USAGE = `usage: flatnetd --node-name NAME --pod-cidr CIDR [--pod-ci
 
   --config FILE          YAML with these flags as keys: nodeName, podCIDRs, stateDir, …; flags win
   --node-name NAME       this node's name in the peers file
-  --pod-cidr CIDR        a subnet of this node; once for each family
+  --pod-cidr CIDR        a subnet of this node; again for more, of either family
+  --draining-cidr CIDR   one of them that gives out nothing new; who has an address in it keeps it
+  --exclude RANGE        addresses that are never given out: 10.244.1.0/28, or 10.244.1.200-10.244.1.210
   --state-dir DIR        database and journal (default /var/lib/flatnet)
   --socket PATH          gRPC socket of the plugin (default /run/flatnet/flatnetd.sock)
   --peers FILE           YAML with the nodes of the cluster; watched
@@ -61,9 +68,23 @@ export const USAGE = `usage: flatnetd --node-name NAME --pod-cidr CIDR [--pod-ci
 
 const path = v.pipe(v.string(), v.startsWith("/", "is not an absolute path"));
 
+const PoolSchema = v.strictObject({
+  ranges: v.pipe(v.array(v.string()), v.minLength(1, "has no range")),
+  namespaces: v.optional(v.array(v.pipe(v.string(), v.minLength(1, "is not a namespace"))), []),
+});
+
 const Schema = v.strictObject({
   nodeName: v.pipe(v.string(), v.regex(/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/, "is not a node name")),
   podCIDRs: v.pipe(v.array(v.string()), v.minLength(1, "has no subnet")),
+  drainingCIDRs: v.optional(v.array(v.string()), []),
+  excluded: v.optional(v.array(v.string()), []),
+  pools: v.optional(
+    v.record(
+      v.pipe(v.string(), v.regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/, "is not a pool's name"), v.maxLength(63)),
+      PoolSchema,
+    ),
+    {},
+  ),
   stateDir: v.optional(path, "/var/lib/flatnet"),
   socket: v.optional(
     v.pipe(path, v.maxBytes(107, "is longer than a unix socket's path can be")),
@@ -82,6 +103,8 @@ const Schema = v.strictObject({
 const FLAGS: Readonly<Record<string, { key: string; again?: true; read: (text: string) => unknown }>> = {
   "node-name": { key: "nodeName", read: (text) => text },
   "pod-cidr": { key: "podCIDRs", again: true, read: (text) => text },
+  "draining-cidr": { key: "drainingCIDRs", again: true, read: (text) => text },
+  exclude: { key: "excluded", again: true, read: (text) => text },
   "state-dir": { key: "stateDir", read: (text) => text },
   socket: { key: "socket", read: (text) => text },
   peers: { key: "peers", read: (text) => text },
@@ -118,13 +141,21 @@ export function parseConfig(args: readonly string[], readFile: (path: string) =>
   const nameOf = (key: string) => names.get(key) ?? key;
   const result = v.safeParse(Schema, given);
   if (!result.success) throw invalid(result.issues.map((issue) => describe(issue, nameOf)));
-  const { podCIDRs, peers, ...rest } = result.output;
+  const { podCIDRs, drainingCIDRs, excluded, pools, peers, ...rest } = result.output;
   const prefixes = parseSubnets(podCIDRs, nameOf("podCIDRs"));
+  const rules: AddressRules = {
+    draining: parseSubnets(drainingCIDRs, nameOf("drainingCIDRs")),
+    excluded: parseRanges(excluded, nameOf("excluded")),
+    pools: Object.entries(pools).map(([name, { ranges, namespaces }]) => {
+      return { name, ranges: parseRanges(ranges, `pools.${name}.ranges`), namespaces };
+    }),
+  };
+  checkRules(prefixes, rules);
   const [family, least] = prefixes.some((prefix) => prefix.family === 6) ? [6, 1280] : [4, 68];
   if (rest.mtu !== 0 && rest.mtu < least) {
     throw invalid([`${nameOf("mtu")} is ${rest.mtu}: IPv${family} needs at least ${least}`]);
   }
-  return { ...rest, podCIDRs: prefixes, peers };
+  return { ...rest, podCIDRs: prefixes, rules, peers };
 }
 
 function parseFlags(args: readonly string[]): Record<string, unknown> {
@@ -189,10 +220,34 @@ function parseSubnets(texts: readonly string[], name: string): Prefix[] {
   return prefixes;
 }
 
+function parseRanges(texts: readonly string[], name: string): AddressRange[] {
+  const problems: string[] = [];
+  const ranges = texts.flatMap((text) => {
+    try {
+      return [parseRange(text)];
+    } catch (error) {
+      problems.push(`${name}: ${(error as Error).message}`);
+      return [];
+    }
+  });
+  if (problems.length > 0) throw invalid(problems);
+  return ranges;
+}
+
+/** Before the daemon touches anything. */
+function checkRules(subnets: readonly Prefix[], rules: AddressRules): void {
+  try {
+    layOut(subnets, rules);
+  } catch (error) {
+    if (error instanceof IpamError) throw invalid([error.message]);
+    throw error;
+  }
+}
+
 function describe(issue: v.BaseIssue<unknown>, nameOf: (key: string) => string): string {
   const [key = "the configuration", ...rest] = v.getDotPath(issue)?.split(".") ?? [];
   // Valibot says "Invalid type: Expected string but received undefined" of a key that isn't there.
-  if (issue.input === undefined) return `${nameOf(key)} is missing`;
+  if (issue.input === undefined) return `${rest.length === 0 ? nameOf(key) : [key, ...rest].join(".")} is missing`;
   if (issue.expected === "never") return `${[key, ...rest].join(".")} is no key of the configuration`;
   // What is wrong with one of a flag's values needs no index: the value is there to see.
   const name = nameOf(key).startsWith("--") ? nameOf(key) : [key, ...rest].join(".");

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { formatAddress, parseAddress } from "../net/address.ts";
-import { parseDaemonConf, parseGcConf, parseIpamConf, parsePluginConf, versionIn } from "./conf.ts";
+import { parseDaemonConf, parseGcConf, parseIpamConf, parsePluginConf, parseStatusConf, versionIn } from "./conf.ts";
 import { CniError } from "./errors.ts";
 import { SUPPORTED_VERSIONS, versionDocument } from "./version.ts";
 
@@ -30,6 +30,8 @@ test("what isn't said has its default", () => {
     requestedAddresses: [],
     aliases: [],
     routes: [],
+    pool: "",
+    sticky: undefined,
     dns: {},
     prevResult: undefined,
     mtu: 0,
@@ -38,6 +40,42 @@ test("what isn't said has its default", () => {
     bandwidth: undefined,
     sysctls: new Map(),
   });
+});
+
+test("addresses are of a pool, and are kept for an owner, where the network says so", () => {
+  const args = { cni: { owner: "disk-7" } };
+  const wish = { pool: "db", sticky: { ttlSeconds: 600 } };
+  expect(parsePluginConf(JSON.stringify({ ...GOOD, ...wish }))).toMatchObject({
+    pool: "db",
+    sticky: { ttlSeconds: 600, owner: "" },
+  });
+  expect(parsePluginConf(JSON.stringify({ ...GOOD, ...wish, args })).sticky).toEqual({
+    ttlSeconds: 600,
+    owner: "disk-7",
+  });
+  // Somebody else's, in a network that keeps nothing.
+  expect(parsePluginConf(JSON.stringify({ ...GOOD, args })).sticky).toBeUndefined();
+  const ipam = { type: "flatnet-ipam", ...wish };
+  expect(parseIpamConf(JSON.stringify({ ...GOOD, type: "bridge", ipam, args }))).toMatchObject({
+    pool: "db",
+    sticky: { ttlSeconds: 600, owner: "disk-7" },
+  });
+  expect(parseStatusConf(JSON.stringify({ ...GOOD, ...wish }), "flatnet").pool).toBe("db");
+  expect(parseStatusConf(JSON.stringify({ ...GOOD, ipam }), "flatnet-ipam").pool).toBe("db");
+});
+
+test.for([
+  [{ pool: 7 }, "pool is 7, not a string"],
+  [{ sticky: true }, "sticky is true, not an object"],
+  [{ sticky: {} }, "sticky.ttlSeconds is 0, not a whole number from 1 to 31536000"],
+  [{ sticky: { ttlSeconds: 31_536_001 } }, "sticky.ttlSeconds is 31536001"],
+  [{ sticky: { ttlSeconds: 1 }, args: { cni: { owner: 7 } } }, "args.cni.owner is 7, not a string"],
+] as const)("%j is refused", ([wish, details]) => {
+  const error = refused(JSON.stringify({ ...GOOD, ...wish }));
+  expect(error.code).toBe(7);
+  expect(error.details).toContain(details);
+  // A DEL must not trip over what it does not need.
+  expect(parseDaemonConf(JSON.stringify({ ...GOOD, ...wish }), "flatnet").name).toBe("pods");
 });
 
 test("null is what isn't said, for keys of our own as for capabilities: runtimes write it", () => {

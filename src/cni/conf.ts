@@ -69,6 +69,10 @@ export interface IpamConf extends DaemonConf {
   /** Names for the container in the network (CONVENTIONS.md, aliases), for the daemon to keep. */
   readonly aliases: readonly string[];
   readonly routes: readonly RouteConf[];
+  /** Name of the daemon's pool that the addresses are to be of; empty lets the daemon choose. */
+  readonly pool: string;
+  /** Keep the addresses for their owner after DEL: how long in seconds, and for whom if it isn't the pod. */
+  readonly sticky: { readonly ttlSeconds: number; readonly owner: string } | undefined;
   readonly dns: Dns;
   /** The result of the plugins before this one (ADD) or of the attachment's own ADD (CHECK). */
   readonly prevResult: Result | undefined;
@@ -95,6 +99,8 @@ const SOCKET_PATH_MAX = 107;
 const VERSION_WHEN_ABSENT = "0.2.0";
 /** A route of scope link, 253, or narrower has no next hop, and a pod's link has nobody else (fib_check_nh). */
 const MOST_SCOPE = 252;
+/** A year. */
+const STICKY_SECONDS_MAX = 31_536_000;
 /** Largest numbers of the kernel's types. */
 const U32 = 0xffff_ffff;
 
@@ -102,12 +108,19 @@ const U32 = 0xffff_ffff;
 export type Mode = "flatnet" | "flatnet-ipam";
 
 /**
- * All that DEL and STATUS look at. A DEL comes with whatever the configuration has become since (CNI spec, section 3), so
+ * All that DEL looks at. A DEL comes with whatever the configuration has become since (CNI spec, section 3), so
  * it must not trip over a field that it does not need.
  * @throws CniError 6 when the text is no JSON object, 7 naming the field and its value, 1 for a version
  */
 export function parseDaemonConf(text: string, mode: Mode): DaemonConf {
   return readDaemonConf(parseObject(text), mode);
+}
+
+/** What STATUS looks at. @throws CniError as parseDaemonConf */
+export function parseStatusConf(text: string, mode: Mode): DaemonConf & Pick<IpamConf, "pool"> {
+  const conf = parseObject(text);
+  const own = mode === "flatnet" ? conf : asObject("ipam", conf["ipam"]);
+  return { ...readDaemonConf(conf, mode), pool: asString("pool", own["pool"], "") };
 }
 
 /** What GC looks at. @throws CniError as parseDaemonConf, and 7 when the list is missing: that is not an empty list. */
@@ -147,6 +160,8 @@ function readIpamConf(conf: Fields, own: Fields, runtime: Fields, mode: Mode): I
     requestedAddresses: parseRequestedAddresses(conf, runtime),
     aliases: parseAliases(runtime["aliases"], daemon.name),
     routes: asList("routes", own["routes"]).map(parseRoute),
+    pool: asString("pool", own["pool"], ""),
+    sticky: parseSticky(conf, own),
     dns: parseDns(conf, runtime),
     prevResult: present(conf["prevResult"])
       ? parseResult("prevResult", asObject("prevResult", conf["prevResult"]), daemon.cniVersion)
@@ -241,6 +256,18 @@ function readAliases(field: string, value: unknown): string[] {
     if (typeof alias !== "string" || !isAlias(alias)) throw invalid(`${field}.${i}`, alias, ALIAS_RULE);
     return alias;
   });
+}
+
+/** `args.cni.owner` names an owner other than the pod; it says nothing in a network that isn't sticky. */
+function parseSticky(conf: Fields, own: Fields): IpamConf["sticky"] {
+  if (!present(own["sticky"])) return undefined;
+  const { ttlSeconds } = asObject("sticky", own["sticky"]);
+  const args = asObject("args.cni", asObject("args", conf["args"])["cni"]);
+  return {
+    // 0 is what it is when it is missing, and then too few.
+    ttlSeconds: asInteger("sticky.ttlSeconds", ttlSeconds ?? 0, 0, 1, STICKY_SECONDS_MAX),
+    owner: asString("args.cni.owner", args["owner"], ""),
+  };
 }
 
 /** "02:42:ac:11:00:02", as in `ip link`. A group address can't be an interface's own (IEEE 802). */

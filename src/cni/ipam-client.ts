@@ -26,7 +26,7 @@ import type { World } from "./world.ts";
 const SERVICE = "/flatnet.ipam.v1.IpamService";
 /** One attachment's answer has a few hundred bytes; this leaves room for what later versions add. */
 const MAX_RESPONSE_BYTES = 64 * 1024;
-/** All attachments of a node: 65,536 of them with a few hundred bytes each. */
+/** All attachments of a node, were it 65,536 of them with a few hundred bytes each. */
 const MAX_LIST_BYTES = 32 * 1024 * 1024;
 
 /** What ADD asks for. */
@@ -64,6 +64,8 @@ export class IpamClient {
       withGateway,
       podEnd,
       aliases: [...conf.aliases],
+      pool: conf.pool,
+      sticky: conf.sticky,
     });
     return AllocateResponse.decode(this.#call("Allocate", request.finish(), conf.connectWaitMs));
   }
@@ -100,7 +102,8 @@ export class IpamClient {
     } catch (error) {
       if (!(error instanceof RpcError) || error.status !== Status.UNIMPLEMENTED) throw error;
       // It serves only once its routes have been tried.
-      return { routesSynced: true, subnets: this.#list(0).subnets };
+      const { subnets, strayAddresses } = this.#list(0);
+      return { routesSynced: true, subnets, strayAddresses };
     }
   }
 

@@ -4,7 +4,15 @@
 import { add } from "./add.ts";
 import { attachmentOf, parseCmdArgs } from "./args.ts";
 import { check, checkIpam } from "./check.ts";
-import { type Mode, parseDaemonConf, parseGcConf, parseIpamConf, parsePluginConf, versionIn } from "./conf.ts";
+import {
+  type Mode,
+  parseDaemonConf,
+  parseGcConf,
+  parseIpamConf,
+  parsePluginConf,
+  parseStatusConf,
+  versionIn,
+} from "./conf.ts";
 import { del, giveBack } from "./del.ts";
 import { CNI_CODES, CniError, errorDocument, toCniError } from "./errors.ts";
 import { collectGarbage } from "./gc.ts";
@@ -80,7 +88,7 @@ function dispatch(world: World, mode: Mode, command: string, stdin: string): Out
       return collectGarbage(world, parseGcConf(stdin, mode));
     }
     case "STATUS": {
-      const conf = parseDaemonConf(stdin, mode);
+      const conf = parseStatusConf(stdin, mode);
       assertVerbAllowed(command, conf.cniVersion, "1.1.0");
       return status(world, conf);
     }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { expect, test } from "vitest";
+import type { PoolCounts } from "../gen/flatnet/ipam/v1/ipam.ts";
 import { assertAvailable } from "./status.ts";
 
-const subnet = (cidr: string, used: number, cooling: number, free: number) => {
-  return { cidr, capacity: used + cooling + free, used, cooling, free };
+const subnet = (cidr: string, used: number, cooling: number, free: number, ...pools: PoolCounts[]) => {
+  const counts = { capacity: used + cooling + free, used, cooling, free };
+  return { cidr, ...counts, reserved: 2, sticky: 0, draining: false, pools: pools.map((pool) => ({ ...pool })) };
 };
 const V4 = subnet("10.244.1.0/24", 10, 4, 240);
 const V6 = subnet("fd00:10:244:1::/64", 10, 4, 65_522);
@@ -35,6 +37,26 @@ test.for([
       expect.objectContaining({ code: 50, message: "no address is left", details }),
     );
   }
+});
+
+test("a network whose addresses are of a pool looks at that pool alone, and others at the default one", () => {
+  const pool = (name: string, used: number, free: number) => {
+    return { name, capacity: used + free, used, cooling: 0, free, sticky: 0 };
+  };
+  const answer = (...subnets: ReturnType<typeof subnet>[]) => ({ routesSynced: true, subnets });
+  const dbFull = subnet("10.244.1.0/24", 16, 0, 238, pool("default", 2, 238), pool("db", 14, 0));
+  const restFull = subnet("10.244.1.0/24", 238, 0, 16, pool("default", 238, 0), pool("db", 0, 16));
+  for (const network of ["", "default"]) {
+    expect(() => assertAvailable(answer(dbFull), network)).not.toThrow();
+    expect(() => assertAvailable(answer(restFull), network)).toThrow(
+      expect.objectContaining({ code: 50, details: "10.244.1.0/24 has 238 of 238 in use" }),
+    );
+  }
+  expect(() => assertAvailable(answer(restFull), "db")).not.toThrow();
+  expect(() => assertAvailable(answer(dbFull), "db")).toThrow(
+    expect.objectContaining({ code: 50, details: "10.244.1.0/24 has 14 of 14 of pool db in use" }),
+  );
+  expect(() => assertAvailable(answer(dbFull), "web")).toThrow(expect.objectContaining({ code: 50 }));
 });
 
 test("a node whose routes were never in order has limited connectivity: code 51", () => {

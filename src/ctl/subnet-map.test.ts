@@ -19,7 +19,7 @@ test("every address of a subnet is a cell: a namespace's letter, no pod, a gatew
     allocation(["10.0.0.9"], ""),
     allocation(["10.9.9.9"], "a/elsewhere"),
   ];
-  const resting = [{ address: "10.0.0.5", releasedAtMs: 0n, restsUntilMs: 1n }];
+  const resting = [{ address: "10.0.0.5", releasedAtMs: 0n, restsUntilMs: 1n, keptFor: "" }];
   const of = sight("10.0.0.0/28", { allocations, resting });
   expect(draw(of)).toEqual(["10.0.0.0  -^bab~.. .#.....-"]);
   expect(legend(of, namespaceLetters(allocations))).toEqual([

@@ -2,7 +2,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { attachmentKey } from "../net/names.ts";
-import { type AllocationRequest, Allocator } from "./allocator.ts";
+import { parseRange } from "../net/range.ts";
+import { Allocator } from "./allocator.ts";
+import type { AddressRules } from "./layout.ts";
+import type { AllocationRequest } from "./plans.ts";
 import { gatewayAttachment, isGateway, type PortMapping, parseSnapshot, writesOf } from "./records.ts";
 import { attachment, BOOT_ID, prefixes, request } from "./testing/fixtures.ts";
 
@@ -14,12 +17,13 @@ class Node {
   readonly disk = new Map<string, string>();
   allocator: Allocator;
   subnets: ReturnType<typeof prefixes>;
+  #rules: AddressRules = {};
   constructor(...subnets: string[]) {
     this.subnets = prefixes(...subnets);
     this.allocator = new Allocator(this.subnets, REST);
   }
   allocate(name: string, nowMs = START, more: Partial<AllocationRequest> = {}) {
-    const plan = this.allocator.planAllocate(request(name, more), BOOT_ID, nowMs);
+    const plan = this.allocator.planAllocate({ ...request(name), ...more }, BOOT_ID, nowMs);
     if (plan.kind === "new" || plan.kind === "existed") for (const change of plan.changes) this.#apply(change);
     return plan;
   }
@@ -36,8 +40,13 @@ class Node {
   restart(nowMs = START, ...subnets: string[]) {
     if (subnets.length > 0) this.subnets = prefixes(...subnets);
     const snapshot = parseSnapshot(this.disk);
-    this.allocator = Allocator.restore(this.subnets, REST, snapshot, nowMs);
+    this.allocator = Allocator.restore(this.subnets, REST, snapshot, nowMs, this.#rules);
     return snapshot;
+  }
+  /** A restart with other rules. */
+  rule(rules: AddressRules) {
+    this.#rules = rules;
+    this.restart();
   }
   #apply(change: Parameters<Allocator["apply"]>[0]) {
     this.allocator.apply(change);
@@ -72,10 +81,11 @@ test("planning changes nothing", () => {
 test("dual stack is all or nothing", () => {
   const node = new Node("10.0.0.0/24", "fd00::1/128");
   node.allocate("a");
-  expect(node.allocate("b")).toEqual({
+  expect(node.allocate("b")).toMatchObject({
     kind: "exhausted",
     family: 6,
     subnets: [{ cidr: "fd00::1/128", capacity: 1, used: 1, cooling: 0, free: 0 }],
+    holders: { total: 1, most: [{ name: "default", count: 1 }], others: 0, oldest: { attachment: attachment("a") } },
   });
   expect(node.allocator.counts(START)[0]).toMatchObject({ used: 1 });
 });
@@ -247,14 +257,14 @@ describe("addresses that are asked for", () => {
 
   test("are refused outside the subnets of their family, and where a subnet keeps them back", () => {
     const node = new Node("10.0.0.0/24", "fd00::/64");
-    const none = { kind: "outOfRange", reservedIn: undefined };
+    const none = { kind: "outOfRange", reservedIn: undefined, excludedBy: undefined };
     expect(node.allocate("a", START, asking("10.0.1.0"))).toEqual({
       ...none,
       address: "10.0.1.0",
       subnets: ["10.0.0.0/24"],
     });
     expect(node.allocate("a", START, asking("10.0.0.7", "fd01::"))).toMatchObject({ ...none, address: "fd01::" });
-    for (const address of ["10.0.0.0", "10.0.0.255", "fd00::", "fd00::1:0"]) {
+    for (const address of ["10.0.0.0", "10.0.0.255", "fd00::"]) {
       const reservedIn = address.includes(":") ? "fd00::/64" : "10.0.0.0/24";
       expect(node.allocate("a", START, asking(address))).toMatchObject({ kind: "outOfRange", address, reservedIn });
     }
@@ -610,4 +620,244 @@ test("any sequence of wishes gives an address and a port to one holder, keeps ga
     }),
     { numRuns: 300 },
   );
+});
+
+/** A node whose subnets have rules. */
+function ruled(subnets: string[], rules: AddressRules): Node {
+  const node = new Node(...subnets);
+  node.rule(rules);
+  return node;
+}
+
+describe("a draining subnet", () => {
+  const draining = { draining: prefixes("10.0.0.0/29") };
+
+  test("keeps who is in it, gives nothing new, and says what is in use", () => {
+    const node = new Node("10.0.0.0/29", "10.0.1.0/29");
+    expect(["a", "b"].map((name) => node.addresses(name))).toEqual(["10.0.0.1", "10.0.0.2"]);
+    node.rule(draining);
+    expect(node.addresses("c")).toBe("10.0.1.1");
+    expect(node.allocate("a")).toMatchObject({ kind: "existed", record: { addresses: ["10.0.0.1"] } });
+    expect(node.release("a")).toBe("released");
+    expect(node.addresses("a")).toBe("10.0.1.2");
+    expect(node.allocator.counts(START)).toMatchObject([
+      { draining: true, capacity: 1, used: 1, cooling: 0, free: 0, reserved: 7 },
+      { draining: false, capacity: 6, used: 2, free: 4, reserved: 2 },
+    ]);
+  });
+
+  test("refuses what is asked for in it, and who holds it is said first", () => {
+    const node = new Node("10.0.0.0/29", "10.0.1.0/29");
+    node.allocate("a");
+    node.rule(draining);
+    expect(node.allocate("b", START, { requestedAddresses: ["10.0.0.5"] })).toEqual({
+      kind: "draining",
+      address: "10.0.0.5",
+      subnet: "10.0.0.0/29",
+    });
+    expect(node.addresses("b", START, { requestedAddresses: ["10.0.0.1"] })).toBe("addressTaken");
+  });
+
+  test("gives no new gateway, and a network keeps the one it has there", () => {
+    const node = new Node("10.0.0.0/29", "10.0.1.0/29");
+    node.allocate("a", START, { withGateway: true });
+    const other = { attachment: { ...attachment("b"), network: "other" } };
+    node.allocate("b", START, other);
+    node.rule(draining);
+    expect(node.allocate("a", START, { withGateway: true })).toMatchObject({ kind: "existed", gateways: ["10.0.0.1"] });
+    expect(node.allocate("b", START, { ...other, withGateway: true })).toMatchObject({ kind: "noGateway" });
+  });
+
+  test("alone in its family leaves that exhausted: nobody silently gets one family less", () => {
+    const node = ruled(["10.0.0.0/29", "fd00::/64"], draining);
+    expect(node.allocate("a")).toMatchObject({ kind: "exhausted", family: 4, holders: { total: 0 } });
+  });
+});
+
+test("addresses of a subnet that is gone are counted until they are given back", () => {
+  const node = new Node("10.0.0.0/29", "fd00::/64");
+  for (const name of ["a", "b"]) node.allocate(name);
+  node.restart(START, "10.0.1.0/29", "fd00::/64");
+  expect([...node.allocator.strays]).toEqual(["10.0.0.1", "10.0.0.2"]);
+  node.release("a");
+  expect([...node.allocator.strays]).toEqual(["10.0.0.2"]);
+});
+
+test("excluded addresses are never given, are refused by the range that has them, and count as reserved", () => {
+  const excluded = ["10.0.0.0/30", "10.0.0.5"].map(parseRange);
+  const node = ruled(["10.0.0.0/29"], { excluded });
+  expect(["a", "b", "c"].map((name) => node.addresses(name))).toEqual(["10.0.0.4", "10.0.0.6", "exhausted"]);
+  for (const [address, excludedBy] of [
+    ["10.0.0.2", "10.0.0.0/30"],
+    ["10.0.0.5", "10.0.0.5"],
+  ] as const) {
+    expect(node.allocate("d", START, { requestedAddresses: [address] })).toMatchObject({
+      kind: "outOfRange",
+      excludedBy,
+    });
+  }
+  expect(node.allocator.counts(START)).toMatchObject([{ capacity: 2, used: 2, reserved: 6 }]);
+});
+
+describe("a pool", () => {
+  const db = { name: "db", ranges: ["10.0.0.8/30", "fd00::1:0/112"].map(parseRange), namespaces: ["databases"] };
+  const subnets = ["10.0.0.0/28", "fd00::/64"];
+  const inNamespace = (namespace: string) => ({ pod: { namespace, name: "pod", uid: "" } });
+
+  test("gives to networks that name it and to its namespaces, and the default one to everybody else", () => {
+    const node = ruled(subnets, { pools: [db] });
+    expect(node.allocate("a", START, { pool: "db" })).toMatchObject({
+      record: { addresses: ["10.0.0.8", "fd00::1:0"], pool: "db" },
+      subnets: ["10.0.0.0/28", "fd00::/64"],
+    });
+    expect(node.addresses("b", START, inNamespace("databases"))).toBe("10.0.0.9 fd00::1:1");
+    expect(node.addresses("c", START, inNamespace("web"))).toBe("10.0.0.1 fd00::1");
+    expect(node.addresses("d", START, { ...inNamespace("databases"), pool: "default" })).toBe("10.0.0.2 fd00::2");
+    expect(parseSnapshot(node.disk).allocations.get("pods/b/eth0")?.pool).toBe("db");
+    expect(parseSnapshot(node.disk).allocations.get("pods/c/eth0")?.pool).toBeUndefined();
+    expect(node.allocator.counts(START)[0]?.pools).toMatchObject([
+      { name: "default", capacity: 10, used: 2, free: 8 },
+      { name: "db", capacity: 4, used: 2, free: 2 },
+    ]);
+  });
+
+  test("that is full is exhausted by itself", () => {
+    const node = ruled(subnets, { pools: [db] });
+    for (const name of ["a", "b", "c", "d"]) node.allocate(name, START, { pool: "db" });
+    expect(node.allocate("e", START, { pool: "db" })).toMatchObject({
+      kind: "exhausted",
+      pool: "db",
+      holders: { total: 4 },
+    });
+    expect(node.addresses("e")).toBe("10.0.0.1 fd00::1");
+  });
+
+  test("that nobody has is refused with those there are", () => {
+    const node = ruled(subnets, { pools: [db] });
+    expect(node.allocate("a", START, { pool: "web" })).toEqual({
+      kind: "unknownPool",
+      pool: "web",
+      known: ["default", "db"],
+    });
+  });
+
+  test("has to have the addresses that are asked for", () => {
+    const node = ruled(subnets, { pools: [db] });
+    expect(node.allocate("a", START, { requestedAddresses: ["10.0.0.9"] })).toEqual({
+      kind: "otherPool",
+      address: "10.0.0.9",
+      pool: "db",
+      wanted: "default",
+    });
+    expect(node.addresses("a", START, { requestedAddresses: ["10.0.0.9"], pool: "db" })).toBe("10.0.0.9 fd00::1:0");
+  });
+
+  test("may change under those who are in it: they keep their addresses", () => {
+    const node = ruled(subnets, { pools: [db] });
+    node.allocate("a", START, { pool: "db" });
+    node.rule({});
+    expect(node.addresses("a")).toBe("10.0.0.8 fd00::1:0");
+    node.release("a");
+    node.rule({ pools: [db] });
+    expect(node.allocator.counts(START)[0]?.pools).toMatchObject([{ cooling: 0 }, { cooling: 1 }]);
+  });
+});
+
+describe("addresses that are kept for an owner", () => {
+  const TTL = 10 * REST;
+  const sticky = (owner: string, ttlMs = TTL) => ({ sticky: { owner, ttlMs } });
+
+  test("are the owner's again under another key, at once, in both families, also after a restart", () => {
+    const node = new Node("10.0.0.0/24", "fd00::/64");
+    expect(node.addresses("a", START, sticky("web-0"))).toBe("10.0.0.1 fd00::1");
+    node.release("a");
+    node.allocate("b");
+    node.restart();
+    expect(node.allocate("c", START + 1, sticky("web-0"))).toMatchObject({
+      record: { addresses: ["10.0.0.1", "fd00::1"] },
+      restCutShort: false,
+      takenFrom: [],
+      usedBefore: ["10.0.0.1", "fd00::1"],
+    });
+  });
+
+  test("are nobody else's until their time is over, and then anybody's", () => {
+    const node = new Node("10.0.0.0/30");
+    node.allocate("a", START, sticky("web-0"));
+    node.release("a");
+    expect(node.addresses("b", START + TTL - 1)).toBe("10.0.0.2");
+    node.release("b", START + TTL - 1);
+    expect(node.allocator.counts(START + TTL - 1)).toMatchObject([{ used: 0, cooling: 2, sticky: 1, free: 0 }]);
+    // What rests goes before what is kept.
+    expect(node.allocate("c", START + TTL - 1)).toMatchObject({ record: { addresses: ["10.0.0.2"] }, takenFrom: [] });
+    expect(node.allocator.counts(START + TTL)).toMatchObject([{ used: 1, cooling: 0, sticky: 0, free: 1 }]);
+    expect(node.allocate("d", START + TTL)).toMatchObject({ record: { addresses: ["10.0.0.1"] }, restCutShort: false });
+  });
+
+  test("are given to others when nothing else is left, the one released longest ago first, and the plan says whose", () => {
+    const node = new Node("10.0.0.0/30");
+    node.allocate("a", START, sticky("web-0", TTL));
+    node.allocate("b", START, sticky("web-1", 2 * TTL));
+    node.release("b", START + 1);
+    node.release("a", START + 2);
+    expect(node.allocate("c", START + 3)).toMatchObject({
+      record: { addresses: ["10.0.0.2"] },
+      takenFrom: ["web-1"],
+      restCutShort: true,
+    });
+    // The owner comes back too late and gets another one.
+    expect(node.allocate("d", START + 3, sticky("web-1"))).toMatchObject({ takenFrom: ["web-0"] });
+  });
+
+  test("are refused to others who ask for them, with the owner's name", () => {
+    const node = new Node("10.0.0.0/24");
+    node.allocate("a", START, sticky("web-0"));
+    node.release("a");
+    const wish = { requestedAddresses: ["10.0.0.1"] };
+    expect(node.allocate("b", START + 1000, wish)).toEqual({
+      kind: "addressKept",
+      address: "10.0.0.1",
+      owner: "web-0",
+      forMs: TTL - 1000,
+    });
+    expect(node.addresses("c", START, { ...wish, ...sticky("web-0") })).toBe("10.0.0.1");
+    node.release("c");
+    expect(node.addresses("b", START + TTL, wish)).toBe("10.0.0.1");
+  });
+
+  test("are two when two attachments of the owner were there at once, and the later one is the one to come back to", () => {
+    const node = new Node("10.0.0.0/24");
+    for (const name of ["a", "b"]) node.allocate(name, START, sticky("web-0"));
+    node.release("b", START + 1);
+    node.release("a", START + 2);
+    expect(node.addresses("c", START + 3, sticky("web-0"))).toBe("10.0.0.1");
+    expect(node.addresses("d", START + 3, sticky("web-0"))).toBe("10.0.0.3");
+  });
+
+  test("stay where they are when their pool is another's by then: the owner gets one of its own pool", () => {
+    const node = new Node("10.0.0.0/28");
+    node.allocate("a", START, sticky("web-0"));
+    node.release("a");
+    node.rule({ pools: [{ name: "db", ranges: [parseRange("10.0.0.0/30")], namespaces: [] }] });
+    expect(node.addresses("b", START, sticky("web-0"))).toBe("10.0.0.4");
+  });
+
+  test("are kept no more once the network says so no more", () => {
+    const node = new Node("10.0.0.0/24");
+    node.allocate("a", START, sticky("web-0"));
+    expect(node.allocate("a")).toMatchObject({ kind: "existed" });
+    node.release("a");
+    expect(node.allocator.counts(START)).toMatchObject([{ cooling: 1, sticky: 0 }]);
+  });
+});
+
+test("when the clock is set back, what rests goes on resting from where it was", () => {
+  const node = new Node("10.0.0.0/32");
+  node.allocate("a");
+  node.release("a", START + 1e9);
+  // Somebody looks at the clock right after.
+  expect(node.allocator.counts(START)).toMatchObject([{ cooling: 1 }]);
+  expect(node.allocator.resting(START)).toMatchObject([{ releasedAtMs: START, restsUntilMs: START + REST }]);
+  expect(node.allocator.counts(START + REST - 1)).toMatchObject([{ cooling: 1 }]);
+  expect(node.allocate("b", START + REST)).toMatchObject({ restCutShort: false });
 });

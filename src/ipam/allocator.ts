@@ -2,161 +2,80 @@
 //
 // Who holds which address, and who gets the next one. Decisions are data: a plan function looks and returns a Change (or a
 // refusal), `apply` takes it into memory, and the service makes it durable. Nothing here waits, and time is an argument.
-import { type Family, familyOf, formatAddress, hostLength, parseAddress } from "../net/address.ts";
+import { type Family, familyOf, hostLength, parseAddress } from "../net/address.ts";
 import { type Attachment, attachmentKey } from "../net/names.ts";
-import { addressAt, formatPrefix, indexOf, overlaps, type Prefix } from "../net/prefix.ts";
-import { IpamError } from "./errors.ts";
-import type { PodEnd } from "./pod-end.ts";
-import { type Candidate, Pool, type PoolCounts } from "./pool.ts";
-import { PortIndex } from "./port-index.ts";
+import type { Prefix } from "../net/prefix.ts";
 import {
-  type AllocationRecord,
-  type Change,
-  gatewayAttachment,
-  isGateway,
-  type PodName,
-  type PortMapping,
-  type Snapshot,
-} from "./records.ts";
+  AddressSpace,
+  type Area,
+  type Place,
+  type RestingAddress,
+  type SubnetCounts,
+  textAt,
+} from "./address-space.ts";
+import { IpamError } from "./errors.ts";
+import { type AddressRules, DEFAULT_POOL } from "./layout.ts";
+import type { AllocatePlan, AllocationRequest, Holders, Refusal, ReleasePlan } from "./plans.ts";
+import type { Candidate } from "./pool.ts";
+import { PortIndex } from "./port-index.ts";
+import { type AllocationRecord, type Change, gatewayAttachment, isGateway, type Snapshot } from "./records.ts";
 
 /** How long an address rests by default: longer than the longest conntrack entry of a half-open flow (SYN_SENT, 120 s). */
 export const DEFAULT_COOLDOWN_MS = 120_000;
 
-/** A wish for addresses, already validated. */
-export interface AllocationRequest {
-  readonly attachment: Attachment;
-  readonly pod: PodName | undefined;
-  readonly netns: string;
-  readonly hostIfname: string;
-  /** Canonical text, at most one a family. The other families get any address. */
-  readonly requestedAddresses: readonly string[];
-  /** No two claim one port for different ports of the container. */
-  readonly portMappings: readonly PortMapping[];
-  /** The network is to have a gateway address in the subnet of each address. */
-  readonly withGateway: boolean;
-  /** DNS names, none twice. */
-  readonly aliases: readonly string[];
-  /** The pod's end of the link, where the plugin makes one. */
-  readonly podEnd?: PodEnd | undefined;
-}
-
-/** Counts of a subnet of this node. */
-export interface SubnetCounts extends PoolCounts {
-  /** Canonical text, "10.244.1.0/24". */
-  readonly cidr: string;
-}
-
-/** An address of this node's subnets that nobody holds and that is not given out yet. Times are milliseconds since 1970. */
-export interface RestingAddress {
-  readonly address: string;
-  readonly releasedAtMs: number;
-  readonly restsUntilMs: number;
-}
-
-/** Which addresses an attachment gets, and where they are. */
-interface Granted {
-  readonly record: AllocationRecord;
-  /** To be made durable together; the last one is the attachment's. */
-  readonly changes: readonly Change[];
-  /** The subnet of each address, in canonical text; of one that is in no subnet of ours any more, the address itself. */
-  readonly subnets: readonly string[];
-  /** The network's gateway in each of them; empty unless asked for. */
-  readonly gateways: readonly string[];
-  /** An address is used again before its rest was over, because no other was left or because it was asked for. */
-  readonly restCutShort: boolean;
-}
-
-/** Why an attachment gets nothing. Nothing of any family is given then. */
-export type Refusal =
-  /** No address of this family is left. */
-  | { readonly kind: "exhausted"; readonly family: Family; readonly subnets: readonly SubnetCounts[] }
-  /** None of the subnets, whose texts these are, gives out an address that was asked for. */
-  | {
-      readonly kind: "outOfRange";
-      readonly address: string;
-      /** The subnet that has it and keeps it back. */
-      readonly reservedIn: string | undefined;
-      readonly subnets: readonly string[];
-    }
-  /** An address that was asked for is somebody's. */
-  | { readonly kind: "addressTaken"; readonly address: string; readonly holder: AllocationRecord }
-  /** A port that was asked for is somebody's. */
-  | {
-      readonly kind: "portTaken";
-      readonly wanted: PortMapping;
-      readonly held: PortMapping;
-      readonly holder: AllocationRecord;
-    }
-  /** The attachment holds other addresses than it asks for. */
-  | { readonly kind: "differs"; readonly requested: readonly string[]; readonly record: AllocationRecord }
-  /** The attachment holds an address of a subnet that is not ours any more, in which no gateway can be had. */
-  | { readonly kind: "noGateway"; readonly address: string; readonly record: AllocationRecord };
-
-export type AllocatePlan =
-  | (Granted & { readonly kind: "new" })
-  /** The attachment holds addresses; it keeps them. */
-  | (Granted & { readonly kind: "existed" })
-  | Refusal;
-
-export type ReleasePlan =
-  | { readonly kind: "released"; readonly record: AllocationRecord; readonly change: Change }
-  | { readonly kind: "unknown" }
-  /** The DEL was for an earlier life of the attachment, which has been added again since. */
-  | { readonly kind: "readded"; readonly record: AllocationRecord };
-
-/** Where an address is in the configured subnets. */
-interface Place {
-  readonly pool: Pool;
-  readonly index: number;
-}
+/** How many holders of a full pool are named. */
+const NAMED_HOLDERS = 3;
 
 /** What a family would get. */
 interface Choice {
-  readonly pool: Pool;
+  readonly area: Area;
   readonly candidate: Candidate;
-  readonly restCutShort: boolean;
-  /** The new gateway of the network in this pool, where it needs one. */
+  /** The new gateway of the network in this subnet, where it needs one. */
   readonly gateway: Candidate | undefined;
 }
 
 export class Allocator {
-  readonly #pools: readonly Pool[];
+  readonly #space: AddressSpace;
   readonly #cooldownMs: number;
   readonly #allocations = new Map<string, AllocationRecord>();
   /** The unique index: address to the key of its one holder, in whatever subnet. */
   readonly #holders = new Map<string, string>();
+  readonly #strays = new Set<string>();
   readonly #ports = new PortIndex();
   /** Addresses of the gateways of each network. */
   readonly #gateways = new Map<string, Set<string>>();
+  /** When somebody last looked at the clock, and how far back it was set since the start, both in milliseconds. */
+  #seenMs = 0;
+  #setBackMs = 0;
 
   /**
    * @param subnets tried in this order within a family; at least one, none overlapping another
    * @throws IpamError IPAM_INVALID
    */
-  constructor(subnets: readonly Prefix[], cooldownMs: number) {
-    if (subnets.length === 0) throw new IpamError("IPAM_INVALID", "no subnet is configured");
+  constructor(subnets: readonly Prefix[], cooldownMs: number, rules: AddressRules = {}) {
     if (!Number.isSafeInteger(cooldownMs) || cooldownMs < 0) {
       throw new IpamError("IPAM_INVALID", `cooldownMs is ${cooldownMs}, not a whole number of milliseconds`);
     }
-    for (const [i, a] of subnets.entries()) {
-      const b = subnets.slice(0, i).find((other) => overlaps(a, other));
-      if (b !== undefined) {
-        throw new IpamError("IPAM_INVALID", `subnet ${formatPrefix(a)} overlaps subnet ${formatPrefix(b)}`);
-      }
-    }
     this.#cooldownMs = cooldownMs;
-    this.#pools = subnets.map((prefix) => new Pool(prefix, cooldownMs));
+    this.#space = new AddressSpace(subnets, cooldownMs, rules);
   }
 
-  /** An allocator that knows what the database says. Takes time in the number of records (and their order by release). */
-  static restore(subnets: readonly Prefix[], cooldownMs: number, snapshot: Snapshot, nowMs: number): Allocator {
-    const allocator = new Allocator(subnets, cooldownMs);
+  /** An allocator that knows what the database says. Takes time in the number of records, and what sorting releases takes. */
+  static restore(
+    subnets: readonly Prefix[],
+    cooldownMs: number,
+    snapshot: Snapshot,
+    nowMs: number,
+    rules: AddressRules = {},
+  ): Allocator {
+    const allocator = new Allocator(subnets, cooldownMs, rules);
+    allocator.#steady(nowMs);
     for (const record of snapshot.allocations.values()) allocator.#hold(record);
     const released = [...snapshot.released].sort(([, a], [, b]) => a.releasedAtMs - b.releasedAtMs);
-    for (const [address, { releasedAtMs }] of released) {
-      const place = allocator.#place(address);
+    for (const [address, { releasedAtMs, sticky }] of released) {
+      const place = allocator.#space.place(address);
       // A time in the future is from before the clock was set back; counted from now on it ends.
-      place?.pool.release(place.index, Math.min(releasedAtMs, nowMs));
+      place?.area.addresses.release(place.index, Math.min(releasedAtMs, nowMs), sticky);
     }
     return allocator;
   }
@@ -180,63 +99,86 @@ export class Allocator {
   }
 
   #planNew(request: AllocationRequest, bootId: string, nowMs: number): AllocatePlan {
-    const choices: Choice[] = [];
+    const pool = request.pool ?? this.#space.poolOfNamespace(request.pod?.namespace ?? "");
+    const known = this.#space.poolNames;
+    if (!known.includes(pool)) return { kind: "unknownPool", pool, known };
+    const steadyMs = this.#steady(nowMs);
     const requested = new Map<Family, Place>();
     for (const address of request.requestedAddresses) {
-      const place = this.#place(address);
-      if (place === undefined) return this.#outOfRange(address);
-      const holder = this.#holders.get(address);
-      if (holder !== undefined) {
-        return { kind: "addressTaken", address, holder: this.#allocations.get(holder) as AllocationRecord };
-      }
-      requested.set(place.pool.prefix.family, place);
+      const place = this.#requestable(address, pool, request, steadyMs);
+      if ("kind" in place) return place;
+      requested.set(place.area.prefix.family, place);
     }
-    for (const family of [4, 6] as const) {
-      const pools = this.#pools.filter((pool) => pool.prefix.family === family);
-      if (pools.length === 0) continue;
-      const choice = this.#choose(pools, requested.get(family), request, nowMs);
-      if (choice === undefined) {
-        return { kind: "exhausted", family, subnets: pools.map((pool) => countsOf(pool, nowMs)) };
-      }
+    const choices: Choice[] = [];
+    for (const family of this.#space.families) {
+      const choice = this.#choose(pool, family, requested.get(family), request, steadyMs);
+      if (choice === undefined) return this.#exhausted(family, pool, steadyMs);
       choices.push(choice);
     }
-    const { attachment, pod, netns, hostIfname, portMappings, aliases, podEnd } = request;
-    const common = { allocatedAtMs: nowMs, confirmedAtMs: nowMs, bootId, extra: {} };
-    const addresses = choices.map(({ pool, candidate }) => textAt(pool, candidate.index));
-    const record = { ...common, attachment, pod, netns, hostIfname, addresses, portMappings, aliases, podEnd };
-    const made = choices.map(({ pool, gateway }) =>
-      gateway === undefined ? undefined : newGateway(attachment.network, textAt(pool, gateway.index), bootId, nowMs),
+    const { attachment, pod, netns, hostIfname, portMappings, aliases, podEnd, sticky } = request;
+    const record: AllocationRecord = {
+      attachment,
+      pod,
+      netns,
+      hostIfname,
+      addresses: choices.map(({ area, candidate }) => textAt({ area, index: candidate.index })),
+      portMappings,
+      aliases,
+      podEnd,
+      allocatedAtMs: nowMs,
+      confirmedAtMs: nowMs,
+      bootId,
+      ...(pool === DEFAULT_POOL ? {} : { pool }),
+      ...(sticky === undefined ? {} : { sticky }),
+      extra: {},
+    };
+    const made = choices.map(({ area, gateway }) =>
+      gateway === undefined
+        ? undefined
+        : newGateway(attachment.network, textAt({ area, index: gateway.index }), bootId, nowMs),
     );
+    const given = choices.flatMap(({ area, candidate, gateway }) =>
+      [candidate, gateway].filter((one) => one !== undefined).map((one) => ({ area, candidate: one })),
+    );
+    const foreign = given.filter(({ candidate: { owner } }) => owner === undefined || owner !== sticky?.owner);
     return {
       kind: "new",
       record,
       changes: [...holds(made), { kind: "hold", record }],
-      subnets: choices.map(({ pool }) => formatPrefix(pool.prefix)),
+      subnets: choices.map(({ area }) => area.cidr),
       gateways: request.withGateway
-        ? choices.map(({ pool }, i) => made[i]?.addresses[0] ?? (this.#gatewayIn(attachment.network, pool) as string))
+        ? choices.map(
+            ({ area }, i) => made[i]?.addresses[0] ?? (this.#gatewayIn(attachment.network, area.cidr) as string),
+          )
         : [],
-      restCutShort: choices.some(({ restCutShort }) => restCutShort),
+      restCutShort: foreign.some(({ candidate }) => !isReady(candidate, steadyMs)),
+      takenFrom: foreign.flatMap(({ candidate: { owner } }) => owner ?? []),
+      usedBefore: given
+        .filter(({ candidate }) => candidate.releasedAtMs !== undefined)
+        .map(({ area, candidate }) => textAt({ area, index: candidate.index })),
     };
   }
 
   #planExisting(existing: AllocationRecord, request: AllocationRequest, bootId: string, nowMs: number): AllocatePlan {
     const { pod, netns, hostIfname, portMappings, aliases, podEnd, attachment } = request;
-    const wanted = { pod, netns, hostIfname, portMappings, aliases, podEnd };
-    const record = { ...existing, ...wanted, confirmedAtMs: nowMs, bootId };
-    const pools = existing.addresses.map((address) => this.#poolOf(address));
-    const made: (AllocationRecord | undefined)[] = [];
+    const { sticky: _, ...rest } = existing;
+    const sticky = request.sticky === undefined ? {} : { sticky: request.sticky };
+    const attributes = { pod, netns, hostIfname, portMappings, aliases, podEnd };
+    const record = { ...rest, ...sticky, ...attributes, confirmedAtMs: nowMs, bootId };
+    const steadyMs = this.#steady(nowMs);
+    const made: AllocationRecord[] = [];
+    const chosen: Candidate[] = [];
     const gateways: string[] = [];
-    let restCutShort = false;
-    for (const [i, pool] of request.withGateway ? pools.entries() : []) {
-      if (pool === undefined) return { kind: "noGateway", address: existing.addresses[i] as string, record: existing };
-      const known = this.#gatewayIn(attachment.network, pool);
+    for (const address of request.withGateway ? existing.addresses : []) {
+      const cidr = this.#space.subnetOf(address);
+      const known = cidr === undefined ? undefined : this.#gatewayIn(attachment.network, cidr);
+      const area = this.#space.place(address)?.area;
       if (known === undefined) {
-        const candidate = chooseGateway(pool, undefined, nowMs);
-        if (candidate === undefined) {
-          return { kind: "exhausted", family: pool.prefix.family, subnets: [countsOf(pool, nowMs)] };
-        }
-        restCutShort ||= !pool.hasRested(candidate, nowMs);
-        made.push(newGateway(attachment.network, textAt(pool, candidate.index), bootId, nowMs));
+        if (area === undefined || area.draining) return { kind: "noGateway", address, record: existing };
+        const candidate = chooseGateway(area, undefined, steadyMs);
+        if (candidate === undefined) return this.#exhausted(area.prefix.family, area.pool, steadyMs);
+        chosen.push(candidate);
+        made.push(newGateway(attachment.network, textAt({ area, index: candidate.index }), bootId, nowMs));
       }
       gateways.push(known ?? (made.at(-1)?.addresses[0] as string));
     }
@@ -244,9 +186,13 @@ export class Allocator {
       kind: "existed",
       record,
       changes: [...holds(made), { kind: "confirm", record }],
-      subnets: pools.map((pool, i) => subnetText(pool, existing.addresses[i] as string)),
+      subnets: existing.addresses.map((address) => this.#space.subnetOf(address) ?? hostText(address)),
       gateways,
-      restCutShort,
+      restCutShort: chosen.some((candidate) => !isReady(candidate, steadyMs)),
+      takenFrom: chosen.flatMap(({ owner }) => owner ?? []),
+      usedBefore: made
+        .filter((_gateway, i) => chosen[i]?.releasedAtMs !== undefined)
+        .flatMap(({ addresses }) => addresses),
     };
   }
 
@@ -274,9 +220,10 @@ export class Allocator {
    */
   planForget(released: Snapshot["released"], nowMs: number): Change | undefined {
     const addresses: string[] = [];
-    for (const [address, { releasedAtMs }] of released) {
-      const rested = nowMs - releasedAtMs >= this.#cooldownMs || releasedAtMs > nowMs;
-      if (rested && this.#place(address) === undefined) addresses.push(address);
+    for (const [address, { releasedAtMs, sticky }] of released) {
+      const restMs = Math.max(this.#cooldownMs, sticky?.ttlMs ?? 0);
+      const rested = nowMs - releasedAtMs >= restMs || releasedAtMs > nowMs;
+      if (rested && this.#space.place(address) === undefined) addresses.push(address);
     }
     return addresses.length === 0 ? undefined : { kind: "forget", addresses };
   }
@@ -299,8 +246,10 @@ export class Allocator {
         this.#ports.release(attachmentKey(change.record.attachment), change.record.portMappings);
         for (const address of change.record.addresses) {
           this.#holders.delete(address);
-          const place = this.#place(address);
-          place?.pool.release(place.index, change.releasedAtMs);
+          this.#strays.delete(address);
+          const place = this.#space.place(address);
+          const { sticky } = change.record;
+          place?.area.addresses.release(place.index, this.#steady(change.releasedAtMs), sticky);
         }
         break;
       case "forget":
@@ -310,14 +259,19 @@ export class Allocator {
 
   /** Counts of every subnet, in the configured order. */
   counts(nowMs: number): SubnetCounts[] {
-    return this.#pools.map((pool) => countsOf(pool, nowMs));
+    return this.#space.counts(this.#steady(nowMs));
+  }
+
+  /** Addresses that attachments hold in no subnet of this node any more. */
+  get strays(): ReadonlySet<string> {
+    return this.#strays;
   }
 
   /** The addresses that rest, subnet by subnet in the configured order, the longest released first. */
   resting(nowMs: number): RestingAddress[] {
-    return this.#pools.flatMap((pool) =>
-      pool.resting(nowMs).map(({ index, ...times }) => ({ address: textAt(pool, index), ...times })),
-    );
+    return this.#space.resting(this.#steady(nowMs)).map(({ releasedAtMs, restsUntilMs, ...one }) => {
+      return { ...one, releasedAtMs: releasedAtMs - this.#setBackMs, restsUntilMs: restsUntilMs - this.#setBackMs };
+    });
   }
 
   #hold(record: AllocationRecord): void {
@@ -329,8 +283,9 @@ export class Allocator {
     }
     for (const address of record.addresses) {
       this.#holders.set(address, key);
-      const place = this.#place(address);
-      place?.pool.hold(place.index);
+      const place = this.#space.place(address);
+      place?.area.addresses.hold(place.index);
+      if (this.#space.subnetOf(address) === undefined) this.#strays.add(address);
     }
     this.#allocations.set(key, record);
     this.#ports.hold(key, record.portMappings);
@@ -342,77 +297,143 @@ export class Allocator {
     }
   }
 
-  /**
-   * The next address of a family: the one that was asked for, or one of the first pool that has one ready, or else the
-   * longest rested of all of them. Where the network still needs a gateway, the pool has to have room for both.
-   */
-  #choose(
-    pools: readonly Pool[],
-    requested: Place | undefined,
-    { attachment, withGateway }: AllocationRequest,
-    nowMs: number,
-  ): Choice | undefined {
-    const needsGateway = (pool: Pool) => withGateway && this.#gatewayIn(attachment.network, pool) === undefined;
-    if (requested !== undefined) {
-      const { pool, index } = requested;
-      const candidate = pool.at(index, nowMs);
-      const gateway = needsGateway(pool) ? chooseGateway(pool, index, nowMs) : undefined;
-      if (candidate === undefined || (needsGateway(pool) && gateway === undefined)) return undefined;
-      return choiceOf(pool, candidate, gateway, nowMs);
+  /** Where an address that was asked for is, or why it can't be had. */
+  #requestable(address: string, pool: string, { sticky }: AllocationRequest, steadyMs: number): Place | Refusal {
+    const place = this.#space.place(address);
+    if (place === undefined) {
+      const reservedIn = this.#space.subnetOf(address);
+      const subnets = this.#space.subnetsOf(familyOf(parseAddress(address)));
+      return { kind: "outOfRange", address, reservedIn, excludedBy: this.#space.excludedBy(address), subnets };
     }
-    const offers = pools.flatMap((pool): Choice[] => {
-      const gateway = needsGateway(pool) ? chooseGateway(pool, undefined, nowMs) : undefined;
-      if (needsGateway(pool) && gateway === undefined) return [];
-      const candidate = pool.available(nowMs, gateway?.index) ?? pool.oldest(nowMs, gateway?.index);
-      return candidate === undefined ? [] : [choiceOf(pool, candidate, gateway, nowMs)];
-    });
-    const ready = offers.find(({ pool, candidate }) => pool.hasRested(candidate, nowMs));
-    if (ready !== undefined) return ready;
-    const releasedAtMs = ({ candidate }: Choice) => candidate.releasedAtMs ?? 0;
-    // Of two released at once the earlier pool's, as the sort is stable.
-    return offers.toSorted((a, b) => releasedAtMs(a) - releasedAtMs(b))[0];
+    const { area, index } = place;
+    const key = this.#holders.get(address);
+    if (key !== undefined) {
+      return { kind: "addressTaken", address, holder: this.#allocations.get(key) as AllocationRecord };
+    }
+    if (area.draining) return { kind: "draining", address, subnet: area.cidr };
+    if (area.pool !== pool) return { kind: "otherPool", address, pool: area.pool, wanted: pool };
+    const candidate = area.addresses.at(index, steadyMs);
+    if (candidate?.owner !== undefined && candidate.owner !== sticky?.owner) {
+      const forMs = (candidate.readyAtMs ?? steadyMs) - steadyMs;
+      return { kind: "addressKept", address, owner: candidate.owner, forMs };
+    }
+    return place;
   }
 
-  /** The network's gateway in the pool's subnet. Should there be several, since subnets were joined, always the same one. */
-  #gatewayIn(network: string, pool: Pool): string | undefined {
-    const here = [...(this.#gateways.get(network) ?? [])].filter((address) => this.#poolOf(address) === pool);
+  /**
+   * The next address of a family: the one that was asked for, or the one that is kept for the owner, or one of the first
+   * subnet that has one ready, or else the longest rested of all of them, those that are kept for others last. Where the
+   * network still needs a gateway, the area has to have room for both.
+   */
+  #choose(
+    pool: string,
+    family: Family,
+    requested: Place | undefined,
+    { attachment, withGateway, sticky }: AllocationRequest,
+    steadyMs: number,
+  ): Choice | undefined {
+    /** Together with a gateway, if one is needed; undefined when there is no room for that. */
+    const beside = (area: Area, pick: (gateway: bigint | undefined) => Candidate | undefined, taken?: bigint) => {
+      const needed = withGateway && this.#gatewayIn(attachment.network, area.cidr) === undefined;
+      const gateway = needed ? chooseGateway(area, taken, steadyMs) : undefined;
+      const candidate = needed && gateway === undefined ? undefined : pick(gateway?.index);
+      return candidate === undefined ? undefined : { area, candidate, gateway };
+    };
+    if (requested !== undefined) {
+      const { area, index } = requested;
+      return beside(area, () => area.addresses.at(index, steadyMs), index);
+    }
+    const areas = this.#space.open(pool, family);
+    const own = sticky === undefined ? undefined : this.#keptFor(sticky.owner, areas, steadyMs);
+    if (own !== undefined) {
+      const choice = beside(own.area, () => own.candidate, own.candidate.index);
+      if (choice !== undefined) return choice;
+    }
+    const offers: Choice[] = [];
+    for (const area of areas) {
+      const { addresses } = area;
+      const offer = beside(
+        area,
+        (gateway) => addresses.available(steadyMs, gateway) ?? addresses.oldest(steadyMs, gateway),
+      );
+      if (offer !== undefined && isReady(offer.candidate, steadyMs)) return offer;
+      if (offer !== undefined) offers.push(offer);
+    }
+    // Of two released at once the earlier subnet's, as the sort is stable.
+    return offers.toSorted(
+      ({ candidate: a }, { candidate: b }) =>
+        Number(a.owner !== undefined) - Number(b.owner !== undefined) || (a.releasedAtMs ?? 0) - (b.releasedAtMs ?? 0),
+    )[0];
+  }
+
+  /** What is kept for an owner in these areas: of several the latest. */
+  #keptFor(owner: string, areas: readonly Area[], steadyMs: number): { area: Area; candidate: Candidate } | undefined {
+    let latest: { area: Area; candidate: Candidate } | undefined;
+    for (const area of areas) {
+      const candidate = area.addresses.keptFor(owner, steadyMs);
+      if (candidate === undefined) continue;
+      if (latest === undefined || (candidate.releasedAtMs ?? 0) > (latest.candidate.releasedAtMs ?? 0)) {
+        latest = { area, candidate };
+      }
+    }
+    return latest;
+  }
+
+  /** Takes time in the number of records, for the message. */
+  #exhausted(family: Family, pool: string, steadyMs: number): Refusal {
+    const own = new Set(this.#space.subnetsOf(family));
+    const subnets = this.#space.counts(steadyMs).filter(({ cidr }) => own.has(cidr));
+    return { kind: "exhausted", family, pool, subnets, holders: this.#holdersOf(family, pool) };
+  }
+
+  /** Who has a pool's addresses of a family, those of draining subnets left out. */
+  #holdersOf(family: Family, pool: string): Holders {
+    const counts = new Map<string, number>();
+    let oldest: AllocationRecord | undefined;
+    let total = 0;
+    for (const [address, key] of this.#holders) {
+      const area = this.#space.place(address)?.area;
+      if (area === undefined || area.draining || area.pool !== pool || area.prefix.family !== family) continue;
+      const record = this.#allocations.get(key) as AllocationRecord;
+      const gateway = isGateway(record.attachment);
+      const name = gateway ? "gateways" : record.pod?.namespace || `network ${record.attachment.network}`;
+      counts.set(name, (counts.get(name) ?? 0) + 1);
+      total++;
+      if (!gateway && (oldest === undefined || record.allocatedAtMs < oldest.allocatedAtMs)) oldest = record;
+    }
+    const inOrder = [...counts].map(([name, count]) => ({ name, count })).sort((a, b) => b.count - a.count);
+    const most = inOrder.slice(0, NAMED_HOLDERS);
+    return { total, most, others: inOrder.length - most.length, oldest };
+  }
+
+  /** The network's gateway in a subnet. Should there be several, since subnets were joined, always the same one. */
+  #gatewayIn(network: string, cidr: string): string | undefined {
+    const here = [...(this.#gateways.get(network) ?? [])].filter((address) => this.#space.subnetOf(address) === cidr);
     return here.sort()[0];
   }
 
-  #outOfRange(address: string): Refusal {
-    const pool = this.#poolOf(address);
-    const family = familyOf(parseAddress(address));
-    const subnets = this.#pools
-      .filter(({ prefix }) => prefix.family === family)
-      .map(({ prefix }) => formatPrefix(prefix));
-    const reservedIn = pool === undefined ? undefined : formatPrefix(pool.prefix);
-    return { kind: "outOfRange", address, reservedIn, subnets };
-  }
-
-  /** The pool whose subnet has the address, whether it gives it out or not. */
-  #poolOf(address: string): Pool | undefined {
-    const bytes = parseAddress(address);
-    return this.#pools.find((pool) => indexOf(pool.prefix, bytes) !== undefined);
-  }
-
-  #place(address: string): Place | undefined {
-    const pool = this.#poolOf(address);
-    const index = pool === undefined ? undefined : indexOf(pool.prefix, parseAddress(address));
-    if (pool === undefined || index === undefined || !pool.contains(index)) return undefined;
-    return { pool, index: Number(index) };
+  /**
+   * The time for everything that rests, in milliseconds. It goes on from where it was when the clock is set back, so that
+   * nothing rests longer for it, and what came first stays first.
+   */
+  #steady(nowMs: number): number {
+    if (nowMs < this.#seenMs) this.#setBackMs += this.#seenMs - nowMs;
+    this.#seenMs = nowMs;
+    return nowMs + this.#setBackMs;
   }
 }
 
-function choiceOf(pool: Pool, candidate: Candidate, gateway: Candidate | undefined, nowMs: number): Choice {
-  const rested = pool.hasRested(candidate, nowMs) && (gateway === undefined || pool.hasRested(gateway, nowMs));
-  return { pool, candidate, gateway, restCutShort: !rested };
+/** Whether anybody may have it: never used, or rested long enough. */
+function isReady({ readyAtMs }: Candidate, steadyMs: number): boolean {
+  return readyAtMs === undefined || readyAtMs <= steadyMs;
 }
 
-/** A gateway for the pool's subnet: its first usable address if that can be had, since people expect it there. */
-function chooseGateway(pool: Pool, except: number | undefined, nowMs: number): Candidate | undefined {
-  const first = pool.first === except ? undefined : pool.at(pool.first, nowMs);
-  if (first !== undefined && pool.hasRested(first, nowMs)) return first;
-  return pool.available(nowMs, except) ?? pool.oldest(nowMs, except);
+/** A gateway for the area's subnet: its first usable address if that can be had, since people expect it there. */
+function chooseGateway({ addresses }: Area, except: bigint | undefined, steadyMs: number): Candidate | undefined {
+  const { first } = addresses;
+  const candidate = first === undefined || first === except ? undefined : addresses.at(first, steadyMs);
+  if (candidate !== undefined && isReady(candidate, steadyMs)) return candidate;
+  return addresses.available(steadyMs, except) ?? addresses.oldest(steadyMs, except);
 }
 
 function newGateway(network: string, address: string, bootId: string, nowMs: number): AllocationRecord {
@@ -435,14 +456,7 @@ function holds(records: readonly (AllocationRecord | undefined)[]): Change[] {
   return records.filter((record) => record !== undefined).map((record) => ({ kind: "hold", record }));
 }
 
-function textAt(pool: Pool, index: number): string {
-  return formatAddress(addressAt(pool.prefix, index));
-}
-
-function subnetText(pool: Pool | undefined, address: string): string {
-  return pool === undefined ? `${address}/${hostLength(familyOf(parseAddress(address)))}` : formatPrefix(pool.prefix);
-}
-
-function countsOf(pool: Pool, nowMs: number): SubnetCounts {
-  return { cidr: formatPrefix(pool.prefix), ...pool.counts(nowMs) };
+/** An address as the subnet that it is by itself. */
+function hostText(address: string): string {
+  return `${address}/${hostLength(familyOf(parseAddress(address)))}`;
 }

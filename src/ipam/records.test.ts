@@ -57,6 +57,24 @@ function apply(entries: Map<string, string>, writes: readonly Write[]) {
   }
 }
 
+test("the pool and whom the addresses are kept for are read as they were written, and ones that make no sense are refused", () => {
+  const sticky = { owner: "pod default/web-0 (pods, eth0)", ttlMs: 600_000 };
+  const kept = { ...record, pool: "db", sticky };
+  const entries = new Map<string, string>();
+  apply(entries, writesOf({ kind: "hold", record: kept }));
+  expect(parseSnapshot(entries).allocations.get("pods/a/eth0")).toEqual(kept);
+  apply(entries, writesOf({ kind: "free", record: kept, releasedAtMs: 7 }));
+  expect(parseSnapshot(entries).released.get("fd00::1")).toEqual({ releasedAtMs: 7, holder: "pods/a/eth0", sticky });
+  for (const wrong of [
+    { pool: 7 },
+    { sticky: "web-0" },
+    { sticky: { owner: "a" } },
+    { sticky: { owner: 1, ttlMs: 1 } },
+  ]) {
+    expect(failureOf(() => parseAllocation(KEY, json(wrong))).code).toBe("RECORD_INVALID");
+  }
+});
+
 test("the format on disk is this, byte for byte", () => {
   expect(formatWrite()).toEqual({ type: "put", key: "f", value: '{"v":1}' });
   expect(writesOf({ kind: "hold", record })).toEqual([

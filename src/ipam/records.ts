@@ -43,6 +43,14 @@ export interface PortMapping {
   readonly hostIp: string;
 }
 
+/** Whom addresses are kept for after their release. */
+export interface Sticky {
+  /** Who may have them again: text that names somebody, and the network and interface it is about. */
+  readonly owner: string;
+  /** How long after the release, in milliseconds. */
+  readonly ttlMs: number;
+}
+
 /**
  * An attachment and the addresses it holds. One without interface name is not a container's but its network's gateway: see
  * gatewayAttachment.
@@ -69,6 +77,10 @@ export interface AllocationRecord {
   readonly aliases: readonly string[];
   /** The pod's end of the link at the latest ADD; absent when the plugin didn't tell. */
   readonly podEnd?: PodEnd | undefined;
+  /** Name of the pool that the addresses were asked of; absent for the default one. */
+  readonly pool?: string;
+  /** Whom the addresses are kept for when they are given back; absent when for nobody. */
+  readonly sticky?: Sticky;
   /** Fields of a newer writer, kept when the record is written again. */
   readonly extra: Readonly<Record<string, unknown>>;
 }
@@ -92,6 +104,8 @@ export interface ReleaseRecord {
   readonly releasedAtMs: number;
   /** Key of the attachment that held it last. */
   readonly holder: string;
+  /** Whom it is kept for; absent when for nobody. */
+  readonly sticky?: Sticky;
 }
 
 /** Where an entry of the history stands among the others: history.ts. */
@@ -150,7 +164,8 @@ export function writesOf(change: Change): Write[] {
       return [putAllocation(change.record)];
     case "free": {
       const holder = attachmentKey(change.record.attachment);
-      const value = JSON.stringify({ v: FORMAT_VERSION, releasedAtMs: change.releasedAtMs, holder });
+      const { sticky } = change.record;
+      const value = JSON.stringify({ v: FORMAT_VERSION, releasedAtMs: change.releasedAtMs, holder, sticky });
       return [
         { type: "del", key: ALLOCATION_PREFIX + holder },
         ...change.record.addresses.map((address): Write => ({ type: "put", key: RELEASE_PREFIX + address, value })),
@@ -188,6 +203,8 @@ function putAllocation(record: AllocationRecord): Write {
       ...(record.portMappings.length === 0 ? {} : { portMappings: record.portMappings }),
       ...(record.aliases.length === 0 ? {} : { aliases: record.aliases }),
       podEnd: record.podEnd,
+      pool: record.pool,
+      sticky: record.sticky,
     }),
   };
 }
@@ -243,6 +260,8 @@ export function parseAllocation(key: string, value: string): AllocationRecord {
     portMappings,
     aliases,
     podEnd,
+    pool,
+    sticky,
     ...extra
   } = parseValue(key, value);
   const attachment = {
@@ -266,6 +285,8 @@ export function parseAllocation(key: string, value: string): AllocationRecord {
     portMappings: portMappings === undefined ? [] : parsePortMappings(key, portMappings),
     aliases: aliases === undefined ? [] : parseAliases(key, aliases),
     ...(podEnd === undefined ? {} : { podEnd: parsePodEndOf(key, podEnd) }),
+    ...(pool === undefined ? {} : { pool: string(key, "pool", pool) }),
+    ...(sticky === undefined ? {} : { sticky: parseSticky(key, sticky) }),
     extra,
   };
 }
@@ -275,7 +296,13 @@ function parseRelease(key: string, value: string): ReleaseRecord {
   return {
     releasedAtMs: time(key, "releasedAtMs", object["releasedAtMs"]),
     holder: string(key, "holder", object["holder"]),
+    ...(object["sticky"] === undefined ? {} : { sticky: parseSticky(key, object["sticky"]) }),
   };
+}
+
+function parseSticky(key: string, value: unknown): Sticky {
+  if (!isObject(value)) throw invalid(key, "sticky", value);
+  return { owner: string(key, "sticky.owner", value["owner"]), ttlMs: time(key, "sticky.ttlMs", value["ttlMs"]) };
 }
 
 /** The JSON object of a value whose version this program reads. @throws RecordError */

@@ -1,26 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What people are told when an attachment gets nothing. Whatever is somebody else's is named together with its holder.
-import type { Refusal } from "./allocator.ts";
-import { IpamError } from "./errors.ts";
+
+import { IpamError, quote } from "./errors.ts";
+import { DEFAULT_POOL } from "./layout.ts";
+import type { Holders, Refusal } from "./plans.ts";
 import { describePort } from "./port-index.ts";
 import { type AllocationRecord, isGateway } from "./records.ts";
 
 export function refusalError(refusal: Refusal): IpamError {
   switch (refusal.kind) {
-    case "exhausted": {
-      const subnets = refusal.subnets.map(({ cidr, used, capacity }) => `${cidr} (${used} of ${capacity} in use)`);
-      return new IpamError("IPAM_EXHAUSTED", `no IPv${refusal.family} address is left in ${subnets.join(", ")}`);
-    }
+    case "exhausted":
+      return new IpamError("IPAM_EXHAUSTED", describeExhaustion(refusal));
     case "outOfRange": {
-      const { address, reservedIn, subnets } = refusal;
+      const { address, reservedIn, excludedBy, subnets } = refusal;
       const why =
-        reservedIn !== undefined
-          ? `is not one that ${reservedIn} gives out: it is reserved, or beyond the first 65536`
-          : subnets.length > 0
-            ? `is in none of this node's subnets: ${subnets.join(", ")}`
-            : "is of a family that this node has no subnet of";
+        excludedBy !== undefined
+          ? `is excluded from what this node gives out: ${excludedBy}`
+          : reservedIn !== undefined
+            ? `is not one that ${reservedIn} gives out: it is reserved`
+            : subnets.length > 0
+              ? `is in none of this node's subnets: ${subnets.join(", ")}`
+              : "is of a family that this node has no subnet of";
       return new IpamError("IPAM_OUT_OF_RANGE", `requested address ${address} ${why}`);
+    }
+    case "draining":
+      return new IpamError(
+        "IPAM_OUT_OF_RANGE",
+        `requested address ${refusal.address} is in ${refusal.subnet}, which is draining: nothing new is given out of it`,
+      );
+    case "otherPool":
+      return new IpamError(
+        "IPAM_OUT_OF_RANGE",
+        `requested address ${refusal.address} is of pool ${refusal.pool}, and the attachment gets its addresses of pool ${refusal.wanted}`,
+      );
+    case "unknownPool":
+      return new IpamError(
+        "IPAM_INVALID",
+        `pool is ${quote(refusal.pool)}; it must be one that this node has: ${refusal.known.join(", ")}`,
+      );
+    case "addressKept": {
+      const seconds = Math.ceil(refusal.forMs / 1000);
+      return new IpamError(
+        "IPAM_TAKEN",
+        `requested address ${refusal.address} is kept for ${refusal.owner} for another ${seconds} s`,
+      );
     }
     case "addressTaken":
       return new IpamError(
@@ -45,9 +69,37 @@ export function refusalError(refusal: Refusal): IpamError {
     case "noGateway":
       return new IpamError(
         "IPAM_PRECONDITION",
-        `${describeHolder(refusal.record)} has ${refusal.address}, whose subnet is not this node's any more, so there is no gateway for it`,
+        `${describeHolder(refusal.record)} has ${refusal.address}, whose subnet is not this node's any more or gives out nothing new, so there is no gateway for it`,
       );
   }
+}
+
+/**
+ * "no IPv4 address is left in 10.244.1.0/24 (254 of 254 in use): 40 are of default, 30 of kube-system, 184 of 5 others; the
+ * oldest is …". What rests has been given away by then, so none is about to come free by itself.
+ */
+function describeExhaustion({ family, pool, subnets, holders }: Refusal & { readonly kind: "exhausted" }): string {
+  const parts = subnets.map(({ cidr, draining, pools }) => {
+    if (draining) return `${cidr} (draining)`;
+    const { used = 0, capacity = 0 } = pools.find(({ name }) => name === pool) ?? {};
+    return `${cidr} (${used} of ${capacity} in use)`;
+  });
+  const ofPool = pool === DEFAULT_POOL ? "" : ` of pool ${pool}`;
+  return `no IPv${family} address${ofPool} is left in ${parts.join(", ")}${describeHolders(holders)}`;
+}
+
+function describeHolders({ total, most, others, oldest }: Holders): string {
+  if (total === 0) return "";
+  const named = most.map(({ name, count }) => `${count} ${name}`);
+  const rest = total - most.reduce((sum, { count }) => sum + count, 0);
+  const list = others === 0 ? named : [...named, `${rest} of ${others} others`];
+  const since =
+    oldest === undefined ? "" : `; the oldest is ${describeHolder(oldest)}, of ${timeText(oldest.allocatedAtMs)}`;
+  return `, held by: ${list.join(", ")}; none is resting${since}`;
+}
+
+function timeText(ms: number): string {
+  return new Date(ms).toISOString();
 }
 
 /** "pods/0123abcd/eth0 (pod default/web-0)". */

@@ -6,18 +6,24 @@ import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
 import { familyOf, formatAddress, parseAddress } from "../net/address.ts";
 import { ALIAS_RULE, ALIASES_MAX, isAlias } from "../net/dns-name.ts";
 import { type Attachment, IDENTIFIER_MAX } from "../net/names.ts";
-import type { AllocationRequest } from "./allocator.ts";
 import { IpamError, quote } from "./errors.ts";
 import { type HistoryQuery, isHistoryToken } from "./history.ts";
+import type { AllocationRequest } from "./plans.ts";
 import { parsePodEnd } from "./pod-end.ts";
 import { describePort, portsMeet } from "./port-index.ts";
-import { isPort, PORT_PROTOCOLS, type PodName, type PortMapping } from "./records.ts";
+import { isPort, PORT_PROTOCOLS, type PodName, type PortMapping, type Sticky } from "./records.ts";
 
 /** Longest part of a pod's name, in characters (a Kubernetes name has 253 at most). */
 const POD_NAME_LIMIT = 253;
 
 /** PATH_MAX - 1 (linux/limits.h). */
 const PATH_LIMIT = 4095;
+
+/** Longest name of a pool, in characters, as the configuration has it. */
+export const POOL_NAME_LIMIT = 63;
+
+/** A year. */
+const STICKY_SECONDS_LIMIT = 31_536_000;
 
 /** Most port mappings of one attachment: more than any pod has, few enough for a request and a record. */
 const PORT_MAPPING_LIMIT = 256;
@@ -41,6 +47,8 @@ export function parseAllocateRequest(message: wire.AllocateRequest): AllocationR
     portMappings: parsePortMappings(message.portMappings),
     withGateway: message.withGateway,
     podEnd: parsePodEnd(message.podEnd),
+    pool: message.pool === "" ? undefined : parsePool(message.pool),
+    sticky: parseSticky(message),
     aliases: parseAliases(message.aliases),
   };
 }
@@ -126,6 +134,30 @@ function parsePod(message: wire.Pod | undefined): PodName | undefined {
     if (/[\s\p{Cc}]/u.test(value)) throw invalid(`pod.${field}`, value, "text without spaces and control characters");
   }
   return namespace === "" && name === "" && uid === "" ? undefined : { namespace, name, uid };
+}
+
+/** Whether there is such a pool the allocator says. */
+function parsePool(value: string): string {
+  if (value.length > POOL_NAME_LIMIT) throw tooLong("pool", value, POOL_NAME_LIMIT);
+  return value;
+}
+
+/**
+ * Whom the addresses are kept for: the owner that is named, or the pod if its name ends in an ordinal, as in a StatefulSet.
+ * The network and the interface are a part of it, because another interface of a pod is another address.
+ */
+function parseSticky({ sticky, attachment, pod }: wire.AllocateRequest): Sticky | undefined {
+  if (sticky === undefined) return undefined;
+  const { ttlSeconds, owner } = sticky;
+  if (ttlSeconds < 1 || ttlSeconds > STICKY_SECONDS_LIMIT) {
+    throw invalid("sticky.ttl_seconds", `${ttlSeconds}`, `1 to ${STICKY_SECONDS_LIMIT}`);
+  }
+  if (owner.length > POD_NAME_LIMIT) throw tooLong("sticky.owner", owner, POD_NAME_LIMIT);
+  if (/[\s\p{Cc}]/u.test(owner)) throw invalid("sticky.owner", owner, "text without spaces and control characters");
+  const stable = pod !== undefined && /^[^/]+$/.test(pod.namespace) && /-[0-9]+$/.test(pod.name);
+  const who = owner !== "" ? `owner ${owner}` : stable ? `pod ${pod.namespace}/${pod.name}` : undefined;
+  if (who === undefined) return undefined;
+  return { owner: `${who} (${attachment?.network}, ${attachment?.ifname})`, ttlMs: ttlSeconds * 1000 };
 }
 
 function parseRequestedAddresses(texts: readonly string[]): string[] {

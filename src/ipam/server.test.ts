@@ -6,7 +6,7 @@ import { readdir, rename, stat, writeFile } from "node:fs/promises";
 import { connect, createServer, type Server as NetServer } from "node:net";
 import { dirname, join } from "node:path";
 import { Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
-import { expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
 import type { PodEnd } from "./pod-end.ts";
 import { parseSnapshot } from "./records.ts";
@@ -64,7 +64,7 @@ type AllocateMessage = Partial<
     podEnd: PodEnd | undefined;
   }
 >;
-const EMPTY = { requestedAddresses: [], portMappings: [], withGateway: false, aliases: [] };
+const EMPTY = { pool: "", requestedAddresses: [], portMappings: [], withGateway: false, aliases: [] };
 
 function clientOf(socketPath: string) {
   const client = new Client(`unix:${socketPath}`, credentials.createInsecure());
@@ -92,6 +92,7 @@ function clientOf(socketPath: string) {
       }),
     get: call<wire.GetAllocationRequest, wire.GetAllocationResponse>("getAllocation"),
     status: call<wire.StatusRequest, wire.StatusResponse>("status"),
+    resting: call<wire.ListRestingRequest, wire.ListRestingResponse>("listResting"),
     list: call<wire.ListAllocationsRequest, wire.ListAllocationsResponse>("listAllocations"),
   };
 }
@@ -103,6 +104,14 @@ async function failureOf(promise: Promise<unknown>): Promise<ServiceError> {
   );
   expect(failure).toBeInstanceOf(Error);
   return failure as ServiceError;
+}
+
+const MOST = 0xffff_ffff;
+
+/** Counts of a subnet without pools: the default one has it all. */
+function subnet({ cidr, reserved, ...counts }: Omit<wire.Subnet, "sticky" | "draining" | "pools">): wire.Subnet {
+  const pools = [{ name: "default", ...counts, sticky: 0 }];
+  return { cidr, ...counts, reserved, sticky: 0, draining: false, pools };
 }
 
 test("a client gets addresses of both families, the MTU, the same again, and gives them back", async () => {
@@ -128,8 +137,9 @@ test("a client gets addresses of both families, the MTU, the same again, and giv
     },
   ]);
   expect(subnets).toEqual([
-    { cidr: "10.244.1.0/24", capacity: 254, used: 1, cooling: 0, free: 253 },
-    { cidr: "fd00:10:244:1::/64", capacity: 65535, used: 1, cooling: 0, free: 65534 },
+    subnet({ cidr: "10.244.1.0/24", capacity: 254, used: 1, cooling: 0, free: 253, reserved: 2 }),
+    // More than 32 bits can tell.
+    subnet({ cidr: "fd00:10:244:1::/64", capacity: MOST, used: 1, cooling: 0, free: MOST, reserved: 1 }),
   ]);
 
   expect(await client.release({ attachment: attachment("a") })).toEqual({ addresses: first.addresses });
@@ -231,12 +241,66 @@ test.for<[title: string, message: AllocateMessage, expected: RegExp]>([
     { ...good, aliases: Array.from({ length: 65 }, (_, i) => `a${i}`) },
     /^aliases has 65 entries; it must not have more than 64$/,
   ],
+  ["a pool that there is not", { ...good, pool: "db" }, /^pool is "db"; it must be one that this node has: default$/],
+  ["a pool of 64 characters", { ...good, pool: "a".repeat(64) }, /^pool is "a+"; it must not be longer than 63$/],
+  ["to be kept for no time", { ...good, sticky: { ttlSeconds: 0, owner: "" } }, /^sticky.ttl_seconds is "0"; .* 1 to /],
+  [
+    "an owner with a space",
+    { ...good, sticky: { ttlSeconds: 1, owner: "a b" } },
+    /^sticky.owner is "a b"; it must be /,
+  ],
 ])("%s is an invalid argument, and nothing is allocated", async ([, message, expected]) => {
   const { client, disk } = await served();
   const failure = await failureOf(client.allocate(message));
   expect(failure.code).toBe(status.INVALID_ARGUMENT);
   expect(failure.details).toMatch(expected);
   expect(disk.entries.size).toBe(0);
+});
+
+describe("addresses are kept", () => {
+  const sticky = { ttlSeconds: 600, owner: "" };
+  const pod = (name: string) => ({ pod: { namespace: "default", name, uid: "" } });
+  const keptAfter = async (message: AllocateMessage) => {
+    const { client } = await served();
+    await client.allocate({ ...good, ...message });
+    const [allocation] = (await client.list({})).allocations;
+    await client.release({ attachment: attachment("a") });
+    const { resting } = await client.resting({});
+    const { subnets } = await client.list({});
+    expect(subnets.map(({ cooling }) => cooling)).toEqual([1, 1]);
+    expect(subnets.map((one) => one.sticky)).toEqual(allocation?.stickyOwner === "" ? [0, 0] : [1, 1]);
+    expect(resting.map(({ keptFor }) => keptFor)).toEqual([allocation?.stickyOwner, allocation?.stickyOwner]);
+    return allocation?.stickyOwner;
+  };
+
+  test("for a pod whose name ends in an ordinal", async () => {
+    expect(await keptAfter({ sticky, ...pod("web-0") })).toBe("pod default/web-0 (pods, eth0)");
+    expect(await keptAfter({ sticky, ...pod("web-12") })).toBe("pod default/web-12 (pods, eth0)");
+  });
+
+  test("for whoever is named, pod or not", async () => {
+    const owner = { ttlSeconds: 600, owner: "disk-7" };
+    expect(await keptAfter({ sticky: owner, ...pod("web-5d9c7b6f4-x2k4z") })).toBe("owner disk-7 (pods, eth0)");
+    expect(await keptAfter({ sticky: owner, pod: undefined })).toBe("owner disk-7 (pods, eth0)");
+  });
+
+  test("for no pod of a Deployment or a DaemonSet, and for nobody where the network doesn't say so", async () => {
+    expect(await keptAfter({ sticky, ...pod("web-5d9c7b6f4-x2k4z") })).toBe("");
+    expect(await keptAfter({ sticky, ...pod("web0") })).toBe("");
+    expect(await keptAfter({ sticky, pod: undefined })).toBe("");
+    expect(await keptAfter(pod("web-0"))).toBe("");
+  });
+});
+
+test("an address that is taken from the owner it was kept for is told in the log", async () => {
+  const { client, log } = await served({ subnets: ["10.244.1.0/32"] });
+  await client.allocate({ ...request("a"), sticky: { ttlSeconds: 600, owner: "disk-7" } });
+  await client.release({ attachment: attachment("a") });
+  await client.allocate(request("b"));
+  expect(log.lines.filter(({ level }) => level === "warn")).toMatchObject([
+    { fields: { containerId: "b" } },
+    { fields: { containerId: "b", takenFrom: ["owner disk-7 (pods, eth0)"] } },
+  ]);
 });
 
 test("256 port mappings of everything as long as it can be are stored and given back", async () => {
@@ -345,15 +409,15 @@ test("one attachment is told with all that it has, and an unknown one is not fou
 test("the status tells whether the routes are in order and what is left, and fails while the disk does", async () => {
   const { client, synced, disk } = await served({ subnets: ["10.244.1.0/30"] });
   await client.allocate(good);
-  const subnets = [{ cidr: "10.244.1.0/30", capacity: 2, used: 1, cooling: 0, free: 1 }];
-  expect(await client.status({})).toEqual({ routesSynced: false, subnets });
+  const subnets = [subnet({ cidr: "10.244.1.0/30", capacity: 2, used: 1, cooling: 0, free: 1, reserved: 2 })];
+  expect(await client.status({})).toEqual({ routesSynced: false, subnets, strayAddresses: 0 });
   synced.value = true;
-  expect(await client.status({})).toEqual({ routesSynced: true, subnets });
+  expect(await client.status({})).toEqual({ routesSynced: true, subnets, strayAddresses: 0 });
   disk.faults.push("before");
   disk.failingOpens = 1;
   await failureOf(client.allocate(request("b")));
   expect((await failureOf(client.status({}))).code).toBe(status.INTERNAL);
-  expect(await client.status({})).toEqual({ routesSynced: true, subnets });
+  expect(await client.status({})).toEqual({ routesSynced: true, subnets, strayAddresses: 0 });
 });
 
 test("a release without a valid attachment is an invalid argument", async () => {
@@ -369,7 +433,9 @@ test("a full subnet is exhausted, by name and count, and says so in the log", as
   const failure = await failureOf(client.allocate(request("c")));
   expect(failure).toMatchObject({
     code: status.RESOURCE_EXHAUSTED,
-    details: "no IPv4 address is left in 10.244.1.0/30 (2 of 2 in use)",
+    details: expect.stringMatching(
+      /^no IPv4 address is left in 10\.244\.1\.0\/30 \(2 of 2 in use\), held by: 2 default; none is resting; the oldest is pods\/a\/eth0 \(pod default\/pod-a\), of 2\d{3}-.*Z$/,
+    ),
   });
   expect(log.lines.slice(2)).toMatchObject([{ level: "warn", fields: { reason: failure.details } }]);
   expect((await client.list({})).subnets[1]).toMatchObject({ used: 2 });

@@ -14,7 +14,7 @@ import {
 } from "@grpc/grpc-js";
 import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
 import { IpamServiceDefinition, type MessageFns } from "../gen/flatnet/ipam/v1/ipam.ts";
-import type { RestingAddress } from "./allocator.ts";
+import type { RestingAddress, SubnetCounts } from "./address-space.ts";
 import { IpamError } from "./errors.ts";
 import type { Tenure } from "./history.ts";
 import type { AllocationRecord } from "./records.ts";
@@ -94,13 +94,17 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
   server.addService(toServiceDefinition(), {
     allocate: unary("Allocate", async (message: wire.AllocateRequest, trace): Promise<wire.AllocateResponse> => {
       const request = parseAllocateRequest(message);
-      const { addresses, subnets, gateways, existed, restCutShort } = await service.allocate(request);
+      const { addresses, subnets, gateways, existed, restCutShort, takenFrom } = await service.allocate(request);
       if (restCutShort) {
         const fields = { ...request.attachment, addresses, gateways, requested: request.requestedAddresses };
         log.warn(
           { ...fields, ...trace },
           "an address is used again before its rest was over: no other is left, or it was requested",
         );
+      }
+      if (takenFrom.length > 0) {
+        const fields = { ...request.attachment, addresses, gateways, takenFrom, ...trace };
+        log.warn(fields, "an address is given away that was kept for its owner: no other is left");
       }
       const { namespace = "", name = "" } = request.pod ?? {};
       const pod = request.pod === undefined ? {} : { pod: `${namespace}/${name}` };
@@ -122,11 +126,12 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
       },
     ),
     status: unary("Status", async (): Promise<wire.StatusResponse> => {
-      return { routesSynced: routesSynced(), subnets: await service.counts() };
+      const { subnets, strays } = await service.counts();
+      return { routesSynced: routesSynced(), subnets: subnets.map(toSubnet), strayAddresses: strays };
     }),
     listAllocations: unary("ListAllocations", async (): Promise<wire.ListAllocationsResponse> => {
-      const { allocations, subnets } = await service.list();
-      return { allocations: allocations.map(toAllocation), subnets: subnets.map((counts) => ({ ...counts })) };
+      const { allocations, subnets, strays } = await service.list();
+      return { allocations: allocations.map(toAllocation), subnets: subnets.map(toSubnet), strayAddresses: strays };
     }),
     listResting: unary("ListResting", async (): Promise<wire.ListRestingResponse> => {
       return { resting: (await service.resting()).map(toResting) };
@@ -195,11 +200,17 @@ function toAllocation(record: AllocationRecord): wire.Allocation {
     allocatedAtMs: BigInt(record.allocatedAtMs),
     portMappings: record.portMappings.map((mapping) => ({ ...mapping })),
     aliases: [...record.aliases],
+    pool: record.pool ?? "",
+    stickyOwner: record.sticky?.owner ?? "",
   };
 }
 
-function toResting({ address, releasedAtMs, restsUntilMs }: RestingAddress): wire.RestingAddress {
-  return { address, releasedAtMs: BigInt(releasedAtMs), restsUntilMs: BigInt(restsUntilMs) };
+function toSubnet({ pools, ...counts }: SubnetCounts): wire.Subnet {
+  return { ...counts, pools: pools.map((pool) => ({ ...pool })) };
+}
+
+function toResting({ address, releasedAtMs, restsUntilMs, owner = "" }: RestingAddress): wire.RestingAddress {
+  return { address, releasedAtMs: BigInt(releasedAtMs), restsUntilMs: BigInt(restsUntilMs), keptFor: owner };
 }
 
 function toTenure({ address, attachment, pod, allocatedAtMs, releasedAtMs, cause }: Tenure): wire.Tenure {

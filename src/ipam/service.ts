@@ -8,13 +8,8 @@
 // since whether a failed write is there only the disk knows; until that works, nothing is served.
 import { type Attachment, attachmentKey } from "../net/names.ts";
 import type { Prefix } from "../net/prefix.ts";
-import {
-  type AllocationRequest,
-  Allocator,
-  DEFAULT_COOLDOWN_MS,
-  type RestingAddress,
-  type SubnetCounts,
-} from "./allocator.ts";
+import type { RestingAddress, SubnetCounts } from "./address-space.ts";
+import { Allocator, DEFAULT_COOLDOWN_MS } from "./allocator.ts";
 import { IpamError } from "./errors.ts";
 import {
   expiredKeys,
@@ -25,6 +20,8 @@ import {
   readHistory,
 } from "./history.ts";
 import { KeyedLock } from "./keyed-lock.ts";
+import type { AddressRules } from "./layout.ts";
+import type { AllocationRequest } from "./plans.ts";
 import { type AllocationRecord, type Change, type Snapshot, writesOf } from "./records.ts";
 import { refusalError } from "./refusals.ts";
 import type { RecordStore } from "./store.ts";
@@ -53,6 +50,8 @@ export interface ServiceLog {
 export interface IpamOptions {
   /** The node's subnets; several of a family are tried in order. */
   readonly subnets: readonly Prefix[];
+  /** What in them is drained, excluded, or a pool's own. */
+  readonly rules?: AddressRules;
   /** How long a released address rests. */
   readonly cooldownMs?: number;
   /** The kernel's boot_id, for the records. */
@@ -78,6 +77,8 @@ export interface AllocateResult {
   readonly existed: boolean;
   /** An address is used again before its rest was over, for want of another or on request; worth a line in the log. */
   readonly restCutShort: boolean;
+  /** Whom the addresses were kept for, and who lost them for want of another; worth a line in the log too. */
+  readonly takenFrom: readonly string[];
 }
 
 export interface ReleaseResult {
@@ -94,10 +95,16 @@ export interface CheckResult {
   readonly problems: readonly string[];
 }
 
-export interface IpamState {
+/** How full the subnets are. */
+export interface IpamCounts {
+  readonly subnets: readonly SubnetCounts[];
+  /** How many addresses are held that are in none of them any more. */
+  readonly strays: number;
+}
+
+export interface IpamState extends IpamCounts {
   /** In the order of their keys. */
   readonly allocations: readonly AllocationRecord[];
-  readonly subnets: readonly SubnetCounts[];
 }
 
 /** Most tenures that are kept, whatever their age: some 30 MB on disk. */
@@ -116,6 +123,7 @@ const PRUNE_BATCH = 100;
 export class IpamService {
   readonly #store: RecordStore;
   readonly #subnets: readonly Prefix[];
+  readonly #rules: AddressRules;
   readonly #cooldownMs: number;
   readonly #bootId: string;
   readonly #now: () => number;
@@ -140,13 +148,14 @@ export class IpamService {
   constructor(store: RecordStore, snapshot: Snapshot, options: IpamOptions) {
     this.#store = store;
     this.#subnets = options.subnets;
+    this.#rules = options.rules ?? {};
     this.#cooldownMs = options.cooldownMs ?? DEFAULT_COOLDOWN_MS;
     this.#bootId = options.bootId;
     this.#now = options.now ?? Date.now;
     this.#historyMs = options.historyMs ?? 0;
     this.#effects = options.effects;
     this.#log = options.log ?? { error() {} };
-    this.#allocator = Allocator.restore(this.#subnets, this.#cooldownMs, snapshot, this.#now());
+    this.#allocator = Allocator.restore(this.#subnets, this.#cooldownMs, snapshot, this.#now(), this.#rules);
     this.#history = new HistoryWriter(snapshot.lastTenure);
     this.#durable = new Map(snapshot.allocations);
   }
@@ -169,8 +178,9 @@ export class IpamService {
       await this.#commit(plan.changes);
       if (plan.record.portMappings.length > 0) await this.#setEffects(plan.record, plan.kind === "new");
       else if (before !== undefined) await this.#clearEffects(before);
-      const { subnets, gateways, restCutShort } = plan;
-      return { addresses: plan.record.addresses, subnets, gateways, existed: plan.kind === "existed", restCutShort };
+      const { record, kind, subnets, gateways, restCutShort, takenFrom } = plan;
+      const existed = kind === "existed";
+      return { addresses: record.addresses, subnets, gateways, existed, restCutShort, takenFrom };
     });
   }
 
@@ -205,7 +215,7 @@ export class IpamService {
     this.#refuseWhenClosed();
     await this.#healthy();
     const inOrder = [...this.#durable].sort(([a], [b]) => (a < b ? -1 : 1));
-    return { allocations: inOrder.map(([, record]) => record), subnets: this.#allocator.counts(this.#now()) };
+    return { allocations: inOrder.map(([, record]) => record), ...this.#counts() };
   }
 
   /** The addresses that rest, subnet by subnet; like the counts, they know of commits under way. */
@@ -241,10 +251,14 @@ export class IpamService {
   }
 
   /** Counts of the subnets. Touches the disk only when a write has failed: whether that is over is part of the answer. */
-  async counts(): Promise<SubnetCounts[]> {
+  async counts(): Promise<IpamCounts> {
     this.#refuseWhenClosed();
     await this.#healthy();
-    return this.#allocator.counts(this.#now());
+    return this.#counts();
+  }
+
+  #counts(): IpamCounts {
+    return { subnets: this.#allocator.counts(this.#now()), strays: this.#allocator.strays.size };
   }
 
   /** Who has held addresses, and who holds them now. In the time of the query's interval and what came after it. */
@@ -396,7 +410,7 @@ export class IpamService {
     } catch (cause) {
       throw storeError(cause);
     }
-    this.#allocator = Allocator.restore(this.#subnets, this.#cooldownMs, snapshot, this.#now());
+    this.#allocator = Allocator.restore(this.#subnets, this.#cooldownMs, snapshot, this.#now(), this.#rules);
     this.#history = new HistoryWriter(snapshot.lastTenure);
     this.#durable.clear();
     for (const [key, record] of snapshot.allocations) this.#durable.set(key, record);

@@ -79,7 +79,7 @@ test("an address at a position has that position", () => {
   fc.assert(
     fc.property(prefixes, fc.nat(), (prefix, index) => {
       fc.pre(BigInt(index) < prefixSize(prefix));
-      const address = addressAt(prefix, index);
+      const address = addressAt(prefix, BigInt(index));
       expect(indexOf(prefix, address)).toBe(BigInt(index));
       expect(overlaps(hostPrefix(address), prefix)).toBe(true);
     }),

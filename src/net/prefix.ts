@@ -63,8 +63,8 @@ export function prefixBytes(prefix: Prefix): Uint8Array {
 }
 
 /** The address that is `index` after the first one of the block, as bytes. The caller keeps `index` inside the block. */
-export function addressAt(prefix: Prefix, index: number): Uint8Array {
-  return bigintToBytes(prefix.base + BigInt(index), prefix.family);
+export function addressAt(prefix: Prefix, index: bigint): Uint8Array {
+  return bigintToBytes(prefix.base + index, prefix.family);
 }
 
 /** How many addresses the block has. */
@@ -82,6 +82,11 @@ export function indexOf(prefix: Prefix, address: Uint8Array): bigint | undefined
 /** Whether two blocks share an address. */
 export function overlaps(a: Prefix, b: Prefix): boolean {
   return a.family === b.family && a.base < b.base + prefixSize(b) && b.base < a.base + prefixSize(a);
+}
+
+/** An address as a number. */
+export function addressNumber(address: Uint8Array): bigint {
+  return bytesToBigint(address);
 }
 
 /** The prefix of one address. */

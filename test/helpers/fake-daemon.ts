@@ -41,7 +41,7 @@ export async function startFakeDaemon(socket: string, handlers: FakeHandlers, cl
       say(handlers.release?.(call.request) ?? { addresses: [] }, callback);
     },
     listAllocations: (_call: unknown, callback: sendUnaryData<unknown>) =>
-      callback(null, { allocations: [], subnets: [] }),
+      callback(null, { allocations: [], subnets: [], strayAddresses: 0 }),
   });
   await new Promise<void>((resolve, reject) => {
     server.bindAsync(`unix:${socket}`, ServerCredentials.createInsecure(), (error) =>

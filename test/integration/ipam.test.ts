@@ -62,6 +62,7 @@ function allocate(
     portMappings: [],
     withGateway: false,
     aliases: [],
+    pool: "",
     ...more,
   });
 }

@@ -455,6 +455,8 @@ function allocate(node: FlatnetNode, request: Partial<AllocateRequest>): Promise
         withGateway: false,
         aliases: [],
         podEnd: undefined,
+        pool: "",
+        sticky: undefined,
         ...request,
       },
       (error, response) => (error ? reject(error) : resolve(response)),

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import type { Attachment } from "../../net/names.ts";
 import { parsePrefix } from "../../net/prefix.ts";
-import type { AllocationRequest } from "../allocator.ts";
+import type { AllocationRequest } from "../plans.ts";
 
 /** A directory that goes with the test. */
 export async function temporaryDirectory(): Promise<string> {
@@ -20,7 +20,10 @@ export function attachment(name: string): Attachment {
   return { network: "pods", containerId: name, ifname: "eth0" };
 }
 
-export function request(name: string, more: Partial<AllocationRequest> = {}): AllocationRequest {
+/** A request that leaves the pool to the daemon and keeps nothing for anybody. */
+type PlainRequest = Omit<AllocationRequest, "pool" | "sticky">;
+
+export function request(name: string, more: Partial<PlainRequest> = {}): PlainRequest {
   return {
     attachment: attachment(name),
     pod: { namespace: "default", name: `pod-${name}`, uid: `uid-${name}` },

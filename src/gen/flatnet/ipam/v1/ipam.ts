@@ -63,6 +63,15 @@ export interface AllocateRequest {
    */
   aliases: string[];
   /**
+   * Name of the pool of the node's that the addresses are to be of; INVALID_ARGUMENT names the pools there are. Empty: the one
+   * that the pod's namespace belongs to, or else the default one.
+   */
+  pool: string;
+  /** Keep the addresses for their owner when they are given back, and give the owner those that were kept. Absent: don't. */
+  sticky:
+    | Sticky
+    | undefined;
+  /**
    * What the daemon has to know of the pod's end of the link, to tell its namespace from a later one with the same path, and
    * to repair what the plugin makes there.
    */
@@ -90,6 +99,17 @@ export interface PodRoute {
   /** In bytes. */
   mtu?: number | undefined;
   advmss?: number | undefined;
+}
+
+/** Whom addresses are kept for. */
+export interface Sticky {
+  /** How long after the release, 1 to 31536000. Others get them earlier only when no other address is left. */
+  ttlSeconds: number;
+  /**
+   * Any name without spaces, unique in the network. Empty: the pod, if its name ends in an ordinal ("web-0") as those of a
+   * StatefulSet do; of others nothing is kept, since no pod comes back under their name.
+   */
+  owner: string;
 }
 
 /** One hostPort (CNI CONVENTIONS.md, portMappings). */
@@ -152,6 +172,8 @@ export interface StatusResponse {
   /** Since the daemon started it has read its peers and had a way to at least one of them, or has no peers. */
   routesSynced: boolean;
   subnets: Subnet[];
+  /** How many addresses attachments hold in no subnet of this node any more. They keep them. */
+  strayAddresses: number;
 }
 
 export interface ListAllocationsRequest {
@@ -161,6 +183,8 @@ export interface ListAllocationsResponse {
   allocations: Allocation[];
   /** Counts of each subnet of this node. */
   subnets: Subnet[];
+  /** As in StatusResponse. */
+  strayAddresses: number;
 }
 
 export interface ListRestingRequest {
@@ -178,6 +202,8 @@ export interface RestingAddress {
   releasedAtMs: bigint;
   /** When its rest is over, in the same; it is used earlier when no other address is left or when it is asked for. */
   restsUntilMs: bigint;
+  /** Whom it is kept for until then; empty when for nobody. */
+  keptFor: string;
 }
 
 export interface Allocation {
@@ -195,18 +221,45 @@ export interface Allocation {
   portMappings: PortMapping[];
   /** In the order of the request, none twice. */
   aliases: string[];
+  /** The pool that the addresses were asked of; empty for the default one. */
+  pool: string;
+  /** Whom the addresses will be kept for; empty when for nobody. */
+  stickyOwner: string;
 }
 
+/**
+ * Counts of a subnet. capacity = used + cooling + free, and none is above 4294967295: of a larger subnet, like an IPv6 /64,
+ * that is what stands for capacity and free.
+ */
 export interface Subnet {
   /** "10.244.1.0/24". */
   cidr: string;
   /** Addresses that can be given out at all. */
   capacity: number;
   used: number;
-  /** Released, and resting before they are used again. */
+  /** Released, and resting or kept for their owner before they are used again. */
   cooling: number;
   /** Neither used nor cooling. */
   free: number;
+  /** Addresses that are not given out: the subnet's own and excluded ones, and in a draining subnet all that are not used. */
+  reserved: number;
+  /** Those of the cooling ones that are kept for their owner. */
+  sticky: number;
+  /** Nothing new is given out of the subnet; those who have an address in it keep it. */
+  draining: boolean;
+  /** The same counts pool by pool, the default one first. */
+  pools: PoolCounts[];
+}
+
+/** Counts of a pool's part of a subnet, each as in Subnet. */
+export interface PoolCounts {
+  /** "default" for what no other pool has. */
+  name: string;
+  capacity: number;
+  used: number;
+  cooling: number;
+  free: number;
+  sticky: number;
 }
 
 export interface GetHistoryRequest {
@@ -403,6 +456,8 @@ function createBaseAllocateRequest(): AllocateRequest {
     portMappings: [],
     withGateway: false,
     aliases: [],
+    pool: "",
+    sticky: undefined,
     podEnd: undefined,
   };
 }
@@ -432,6 +487,12 @@ export const AllocateRequest: MessageFns<AllocateRequest> = {
     }
     for (const v of message.aliases) {
       writer.uint32(66).string(v!);
+    }
+    if (message.pool !== "") {
+      writer.uint32(74).string(message.pool);
+    }
+    if (message.sticky !== undefined) {
+      Sticky.encode(message.sticky, writer.uint32(82).fork()).join();
     }
     if (message.podEnd !== undefined) {
       PodEnd.encode(message.podEnd, writer.uint32(130).fork()).join();
@@ -514,6 +575,22 @@ export const AllocateRequest: MessageFns<AllocateRequest> = {
             }
 
             message.aliases.push(reader.string());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.pool = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.sticky = Sticky.decode(reader, reader.uint32());
             continue;
           }
           case 16: {
@@ -687,6 +764,63 @@ export const PodRoute: MessageFns<PodRoute> = {
             }
 
             message.advmss = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSticky(): Sticky {
+  return { ttlSeconds: 0, owner: "" };
+}
+
+export const Sticky: MessageFns<Sticky> = {
+  encode(message: Sticky, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ttlSeconds !== 0) {
+      writer.uint32(8).uint32(message.ttlSeconds);
+    }
+    if (message.owner !== "") {
+      writer.uint32(18).string(message.owner);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Sticky {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSticky();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.ttlSeconds = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.owner = reader.string();
             continue;
           }
         }
@@ -1113,7 +1247,7 @@ export const StatusRequest: MessageFns<StatusRequest> = {
 };
 
 function createBaseStatusResponse(): StatusResponse {
-  return { routesSynced: false, subnets: [] };
+  return { routesSynced: false, subnets: [], strayAddresses: 0 };
 }
 
 export const StatusResponse: MessageFns<StatusResponse> = {
@@ -1123,6 +1257,9 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     }
     for (const v of message.subnets) {
       Subnet.encode(v!, writer.uint32(18).fork()).join();
+    }
+    if (message.strayAddresses !== 0) {
+      writer.uint32(24).uint32(message.strayAddresses);
     }
     return writer;
   },
@@ -1154,6 +1291,14 @@ export const StatusResponse: MessageFns<StatusResponse> = {
             }
 
             message.subnets.push(Subnet.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.strayAddresses = reader.uint32();
             continue;
           }
         }
@@ -1205,7 +1350,7 @@ export const ListAllocationsRequest: MessageFns<ListAllocationsRequest> = {
 };
 
 function createBaseListAllocationsResponse(): ListAllocationsResponse {
-  return { allocations: [], subnets: [] };
+  return { allocations: [], subnets: [], strayAddresses: 0 };
 }
 
 export const ListAllocationsResponse: MessageFns<ListAllocationsResponse> = {
@@ -1215,6 +1360,9 @@ export const ListAllocationsResponse: MessageFns<ListAllocationsResponse> = {
     }
     for (const v of message.subnets) {
       Subnet.encode(v!, writer.uint32(18).fork()).join();
+    }
+    if (message.strayAddresses !== 0) {
+      writer.uint32(24).uint32(message.strayAddresses);
     }
     return writer;
   },
@@ -1246,6 +1394,14 @@ export const ListAllocationsResponse: MessageFns<ListAllocationsResponse> = {
             }
 
             message.subnets.push(Subnet.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.strayAddresses = reader.uint32();
             continue;
           }
         }
@@ -1343,7 +1499,7 @@ export const ListRestingResponse: MessageFns<ListRestingResponse> = {
 };
 
 function createBaseRestingAddress(): RestingAddress {
-  return { address: "", releasedAtMs: 0n, restsUntilMs: 0n };
+  return { address: "", releasedAtMs: 0n, restsUntilMs: 0n, keptFor: "" };
 }
 
 export const RestingAddress: MessageFns<RestingAddress> = {
@@ -1362,6 +1518,9 @@ export const RestingAddress: MessageFns<RestingAddress> = {
         throw new globalThis.Error("value provided for field message.restsUntilMs of type int64 too large");
       }
       writer.uint32(24).int64(message.restsUntilMs);
+    }
+    if (message.keptFor !== "") {
+      writer.uint32(34).string(message.keptFor);
     }
     return writer;
   },
@@ -1403,6 +1562,14 @@ export const RestingAddress: MessageFns<RestingAddress> = {
             message.restsUntilMs = reader.int64() as bigint;
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.keptFor = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1426,6 +1593,8 @@ function createBaseAllocation(): Allocation {
     allocatedAtMs: 0n,
     portMappings: [],
     aliases: [],
+    pool: "",
+    stickyOwner: "",
   };
 }
 
@@ -1457,6 +1626,12 @@ export const Allocation: MessageFns<Allocation> = {
     }
     for (const v of message.aliases) {
       writer.uint32(66).string(v!);
+    }
+    if (message.pool !== "") {
+      writer.uint32(74).string(message.pool);
+    }
+    if (message.stickyOwner !== "") {
+      writer.uint32(82).string(message.stickyOwner);
     }
     return writer;
   },
@@ -1538,6 +1713,22 @@ export const Allocation: MessageFns<Allocation> = {
             message.aliases.push(reader.string());
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.pool = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.stickyOwner = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1552,7 +1743,7 @@ export const Allocation: MessageFns<Allocation> = {
 };
 
 function createBaseSubnet(): Subnet {
-  return { cidr: "", capacity: 0, used: 0, cooling: 0, free: 0 };
+  return { cidr: "", capacity: 0, used: 0, cooling: 0, free: 0, reserved: 0, sticky: 0, draining: false, pools: [] };
 }
 
 export const Subnet: MessageFns<Subnet> = {
@@ -1571,6 +1762,18 @@ export const Subnet: MessageFns<Subnet> = {
     }
     if (message.free !== 0) {
       writer.uint32(40).uint32(message.free);
+    }
+    if (message.reserved !== 0) {
+      writer.uint32(48).uint32(message.reserved);
+    }
+    if (message.sticky !== 0) {
+      writer.uint32(56).uint32(message.sticky);
+    }
+    if (message.draining !== false) {
+      writer.uint32(64).bool(message.draining);
+    }
+    for (const v of message.pools) {
+      PoolCounts.encode(v!, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -1626,6 +1829,139 @@ export const Subnet: MessageFns<Subnet> = {
             }
 
             message.free = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.reserved = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.sticky = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.draining = reader.bool();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.pools.push(PoolCounts.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePoolCounts(): PoolCounts {
+  return { name: "", capacity: 0, used: 0, cooling: 0, free: 0, sticky: 0 };
+}
+
+export const PoolCounts: MessageFns<PoolCounts> = {
+  encode(message: PoolCounts, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.capacity !== 0) {
+      writer.uint32(16).uint32(message.capacity);
+    }
+    if (message.used !== 0) {
+      writer.uint32(24).uint32(message.used);
+    }
+    if (message.cooling !== 0) {
+      writer.uint32(32).uint32(message.cooling);
+    }
+    if (message.free !== 0) {
+      writer.uint32(40).uint32(message.free);
+    }
+    if (message.sticky !== 0) {
+      writer.uint32(48).uint32(message.sticky);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PoolCounts {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePoolCounts();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.capacity = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.used = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.cooling = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.free = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.sticky = reader.uint32();
             continue;
           }
         }
