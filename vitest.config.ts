@@ -5,7 +5,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: "unit", include: ["{src,scripts}/**/*.test.ts"], exclude: ["src/**/*.kernel.test.ts"] } },
+      { test: { name: "unit", include: ["{src,scripts,bench}/**/*.test.ts"], exclude: ["src/**/*.kernel.test.ts"] } },
       {
         test: {
           name: "kernel",
