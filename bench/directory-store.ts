@@ -11,7 +11,7 @@ import { addressAt, type Prefix } from "../src/net/prefix.ts";
 export class DirectoryStore {
   readonly #directory: string;
   readonly #prefix: Prefix;
-  #last = 0;
+  #last = 0n;
 
   constructor(directory: string, prefix: Prefix) {
     this.#directory = directory;

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client, credentials } from "@grpc/grpc-js";
 import { AllocateRequest, AllocateResponse } from "../../src/gen/flatnet/ipam/v1/ipam.ts";
-import type { AllocationRequest } from "../../src/ipam/allocator.ts";
+import type { AllocationRequest } from "../../src/ipam/plans.ts";
 import { IpamService } from "../../src/ipam/service.ts";
 import { Store } from "../../src/ipam/store.ts";
 import { parsePrefix } from "../../src/net/prefix.ts";
