@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// npm run build [-- --arch x64|arm64] [--force]
+// npm run build [-- --arch x64|arm64] [--force] [--faults]
 //
 // Writes the programs into dist/ (dist/<arch>/ for another machine than this one). What is up to date is left alone.
+// --faults writes the torture test's programs into build/faults/ instead.
 
 import { existsSync } from "node:fs";
 import { chmod, copyFile, link, mkdir, mkdtemp, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { packDaemon } from "./pack/daemon.ts";
+import type { Variant } from "./pack/faults.ts";
 import { compilePlugin } from "./pack/plugin.ts";
 import { hostArch, runtimes } from "./pack/runtimes.ts";
 import { isCurrent, writeStamp } from "./pack/stamp.ts";
@@ -19,39 +21,55 @@ interface Program {
   readonly name: string;
   readonly alias: string;
   /** Writes the executable and returns its sources. */
-  make(arch: Arch, scratch: string, out: string): Promise<string[]>;
+  make(arch: Arch, variant: Variant, scratch: string, out: string): Promise<string[]>;
 }
+
+/** Where the programs of the torture test are. */
+export const FAULTS_DIST = join("build", "faults");
 
 const PROGRAMS: readonly Program[] = [
   {
     name: "flatnet",
     alias: "flatnet-ipam",
-    make: async (arch, scratch, out) => compilePlugin(await runtimes(hostArch()), await runtimes(arch), scratch, out),
+    make: async (arch, variant, scratch, out) =>
+      compilePlugin(await runtimes(hostArch()), await runtimes(arch), variant, scratch, out),
   },
   {
     name: "flatnetd",
     alias: "flatnetctl",
-    make: async (arch, scratch, out) => packDaemon(await runtimes(arch), arch, scratch, out),
+    make: async (arch, variant, scratch, out) => packDaemon(await runtimes(arch), arch, variant, scratch, out),
   },
 ];
 
 /** Brings every program up to date and reports a line for each output. Throws StepError when one cannot be made. */
-export async function buildAll(arch: Arch, force: boolean, report: (line: string) => void): Promise<void> {
-  for (const program of PROGRAMS) await buildOne(program, arch, force, report);
+export async function buildAll(
+  arch: Arch,
+  force: boolean,
+  report: (line: string) => void,
+  variant: Variant = "release",
+): Promise<void> {
+  for (const program of PROGRAMS) await buildOne(program, arch, variant, force, report);
 }
 
-async function buildOne(program: Program, arch: Arch, force: boolean, report: (line: string) => void): Promise<void> {
+async function buildOne(
+  program: Program,
+  arch: Arch,
+  variant: Variant,
+  force: boolean,
+  report: (line: string) => void,
+): Promise<void> {
   const started = performance.now();
-  const dist = arch === hostArch() ? "dist" : join("dist", arch);
+  const root = variant === "faults" ? FAULTS_DIST : "dist";
+  const dist = arch === hostArch() ? root : join(root, arch);
   const outputs = [join(dist, program.name), join(dist, program.alias)];
-  const stampPath = join(ROOT, "build", `stamp-${arch}-${program.name}.json`);
+  const stampPath = join(ROOT, "build", `stamp-${arch}-${variant}-${program.name}.json`);
   const current = !force && (await isCurrent(stampPath));
   if (!current) {
     await mkdir(join(ROOT, "build"), { recursive: true });
     const scratch = await mkdtemp(join(ROOT, "build", `${program.name}-`));
     try {
       const made = join(scratch, program.name);
-      const sources = await program.make(arch, scratch, made);
+      const sources = await program.make(arch, variant, scratch, made);
       // A packager that fails may leave half an executable and even exit with 0.
       if (!existsSync(made)) throw new StepError(`${program.name} was not written`);
       await install(made, scratch, outputs);
@@ -87,10 +105,11 @@ async function install(made: string, scratch: string, outputs: readonly string[]
 
 if (import.meta.main) {
   try {
-    const { values } = parseArgs({ options: { arch: { type: "string" }, force: { type: "boolean", default: false } } });
+    const flag = { type: "boolean", default: false } as const;
+    const { values } = parseArgs({ options: { arch: { type: "string" }, force: flag, faults: flag } });
     const arch = values.arch ?? hostArch();
     if (arch !== "x64" && arch !== "arm64") throw new StepError(`--arch ${arch}: must be x64 or arm64`);
-    await buildAll(arch, values.force, say);
+    await buildAll(arch, values.force, say, values.faults ? "faults" : "release");
   } catch (error) {
     process.stderr.write(`${explain(error)}\n`);
     process.exitCode = 1;

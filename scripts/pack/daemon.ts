@@ -9,13 +9,20 @@ import { join } from "node:path";
 import { build } from "esbuild";
 import { type Arch, mustRun, ROOT, StepError } from "../repo.ts";
 import { addonAssets, embeddedAddons } from "./addons.ts";
+import { FAULT_POINT, type Variant } from "./faults.ts";
 import { hostArch, type Runtimes } from "./runtimes.ts";
 import type { SeaJob } from "./sea.ts";
 
 /** Writes the executable and returns the files it was made from, by their path from the root. */
-export async function packDaemon(target: Runtimes, arch: Arch, scratch: string, out: string): Promise<string[]> {
+export async function packDaemon(
+  target: Runtimes,
+  arch: Arch,
+  variant: Variant,
+  scratch: string,
+  out: string,
+): Promise<string[]> {
   const script = join(scratch, "flatnetd.cjs");
-  const inputs = await bundle(script);
+  const inputs = await bundle(script, variant);
   const job: SeaJob = {
     script,
     out,
@@ -37,10 +44,13 @@ export async function packDaemon(target: Runtimes, arch: Arch, scratch: string, 
   return inputs;
 }
 
-async function bundle(outfile: string): Promise<string[]> {
+async function bundle(outfile: string, variant: Variant): Promise<string[]> {
+  const entry = variant === "faults" ? "src/bin/testing/flatnetd.ts" : "src/bin/flatnetd.ts";
   const { metafile, warnings } = await build({
     absWorkingDir: ROOT,
-    entryPoints: ["src/bin/flatnetd.ts"],
+    entryPoints: [entry],
+    // A call of what isn't there is nothing, and goes.
+    define: variant === "release" ? { [FAULT_POINT]: "undefined" } : {},
     outfile,
     bundle: true,
     platform: "node",
@@ -57,10 +67,10 @@ async function bundle(outfile: string): Promise<string[]> {
     plugins: [embeddedAddons],
     logLevel: "silent",
   }).catch((error: unknown) => {
-    throw new StepError("esbuild could not bundle src/bin/flatnetd.ts", error instanceof Error ? error.message : "");
+    throw new StepError(`esbuild could not bundle ${entry}`, error instanceof Error ? error.message : "");
   });
   // A warning is a require() that cannot be followed or an import.meta that is empty in CommonJS: it fails at run time.
   const texts = warnings.map(({ text, location }) => `${location?.file ?? ""}:${location?.line ?? ""} ${text}`);
-  if (texts.length > 0) throw new StepError("esbuild warns about src/bin/flatnetd.ts", texts.join("\n"));
+  if (texts.length > 0) throw new StepError(`esbuild warns about ${entry}`, texts.join("\n"));
   return Object.keys(metafile.inputs).filter((path) => !/^addon(-itself)?:/.test(path));
 }

@@ -5,6 +5,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { relative, resolve } from "node:path";
 import { mustRun, ROOT, StepError } from "../repo.ts";
+import { FAULT_POINT, type Variant } from "./faults.ts";
 import { guardPlugin } from "./guard.ts";
 import type { Runtimes } from "./runtimes.ts";
 
@@ -62,18 +63,24 @@ async function forgetVariables(executable: string): Promise<void> {
  * Writes the executable and returns the files it was made from, by their path from the root. `host` compiles, `target`
  * is what the executable is made of. strip(1) must never see the result: it cuts off what Bun appended.
  */
-export async function compilePlugin(host: Runtimes, target: Runtimes, scratch: string, out: string): Promise<string[]> {
+export async function compilePlugin(
+  host: Runtimes,
+  target: Runtimes,
+  variant: Variant,
+  scratch: string,
+  out: string,
+): Promise<string[]> {
   const metafile = resolve(scratch, "plugin.meta.json");
-  const args = [...FLAGS, `--metafile=${metafile}`, `--outfile=${out}`, "src/bin/flatnet.ts"];
+  const entry = variant === "faults" ? "src/bin/testing/flatnet.ts" : "src/bin/flatnet.ts";
+  const args = [...FLAGS, `--metafile=${metafile}`, `--outfile=${out}`, entry];
+  if (variant === "release") args.push(`--drop=${FAULT_POINT}`);
   // Without this Bun would fetch the other machine's executable from the network.
   if (target.bun !== host.bun) args.push(`--compile-executable-path=${target.bun}`);
   await mustRun(host.bun, args);
   await forgetVariables(out);
   const meta: Metafile = JSON.parse(await readFile(metafile, "utf8"));
   const inputs = Object.keys(meta.inputs).map((path) => relative(ROOT, resolve(ROOT, path)));
-  guardPlugin(
-    inputs,
-    Object.values(meta.outputs).reduce((sum, { bytes }) => sum + bytes, 0),
-  );
+  const bytes = Object.values(meta.outputs).reduce((sum, output) => sum + output.bytes, 0);
+  if (variant === "release") guardPlugin(inputs, bytes);
   return inputs;
 }

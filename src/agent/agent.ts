@@ -47,7 +47,11 @@ type Closer = () => Promise<void> | void;
 export async function startAgent(config: Config, log: Log): Promise<Agent> {
   const closers: Closer[] = [];
   const stop = async () => {
-    for (let close = closers.pop(); close !== undefined; close = closers.pop()) await close();
+    globalThis.faultPoint?.("daemon.stop-begun");
+    for (let close = closers.pop(); close !== undefined; close = closers.pop()) {
+      await close();
+      globalThis.faultPoint?.("daemon.part-stopped");
+    }
   };
   try {
     await start(config, log, closers);
@@ -68,17 +72,22 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   await mkdir(dirname(config.socket), { recursive: true, mode: 0o700 });
   // It is bound last, but a daemon that can't have it should not have changed the other one's routes by then.
   await refuseWhenTaken(config.socket);
+  globalThis.faultPoint?.("daemon.socket-free");
   const bootId = await readBootId();
   const service = await openIpam(config, bootId, log, closers);
+  globalThis.faultPoint?.("daemon.service-started");
   const journal = await keepJournal(join(config.stateDir, "journal"), service, log, closers);
+  globalThis.faultPoint?.("daemon.journal-kept");
 
   const changed = await enableForwarding(new Set(config.podCIDRs.map(({ family }) => family)));
   if (changed.length > 0) log.info({ sysctls: changed }, "forwarding switched on");
+  globalThis.faultPoint?.("daemon.forwarding-on");
 
   const netlink = Netlink.open(NETLINK_ROUTE);
   closers.push(() => netlink.close());
   const keeper = new RouteKeeper(netlink, self, readPeers, nodes, log);
   await keeper.pass();
+  globalThis.faultPoint?.("daemon.routes-synced");
   const loop = new Loop(() => keeper.pass(), {
     settleMs: SETTLE_MS,
     intervalMs: PASS_INTERVAL_MS,
@@ -104,6 +113,7 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
     retireTheGone(service, netlink, bootId, config.retireAfterSeconds * 1000, log, closers);
   }
   log.info({ socket: config.socket, podCIDRs: config.podCIDRs.map(formatPrefix), peers: config.peers }, "serving");
+  globalThis.faultPoint?.("daemon.serving");
 }
 
 async function readPeersFile(path: string): Promise<string> {
@@ -166,6 +176,7 @@ async function openHostPorts(
 async function keepJournal(dir: string, service: IpamService, log: Log, closers: Closer[]): Promise<Loop> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
   await sweepJournal(dir, Date.now(), log);
+  globalThis.faultPoint?.("daemon.journal-swept");
   const told = new Set<string>();
   const replay = async () => {
     await replayJournal(dir, (attachment, at) => service.release(attachment, at), log, told);

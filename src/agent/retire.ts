@@ -101,7 +101,9 @@ export class Retirer {
     const { attachment, pod, netns, hostIfname, addresses } = record;
     const holder = { ...attachment, pod, netns, hostIfname, addresses };
     try {
+      globalThis.faultPoint?.("daemon.retire-decided");
       if (await allocations.retire(record)) {
+        globalThis.faultPoint?.("daemon.retired");
         log.info(holder, "an attachment is retired: its namespace is gone and no DEL has come");
       }
       return true;

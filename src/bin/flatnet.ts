@@ -72,9 +72,11 @@ const outcome = runPlugin(
   readStdin,
 );
 let status = outcome.status;
+globalThis.faultPoint?.("plugin.verb-done");
 try {
   print(STDERR, outcome.stderr);
   print(STDOUT, outcome.stdout);
+  globalThis.faultPoint?.("plugin.result-printed");
 } catch {
   // Nobody is listening on one of them. The exit status is all that is left to tell.
   status = 1;

@@ -28,12 +28,14 @@ export function add(world: World, args: CmdArgs, conf: PluginConf): Outcome {
     return undo.whileTrying(() => {
       const hostIfname = hostLinkName(attachment, sha256);
       refuseWhenUp(sys, hostIfname);
+      globalThis.faultPoint?.("plugin.add-begun");
       const { portMappings } = conf;
       const podEnd = { netnsId: netnsIdentity(sys.fstat(fd)), routes: conf.routes.map(toPodRoute) };
       const wanted = { attachment, args, hostIfname, portMappings, withGateway: false, podEnd };
       const allocation = daemon.allocate(conf, wanted);
       // An address the attachment had before belongs to an earlier ADD, which may be up and running: only DEL ends that.
       if (!allocation.existed) undo.push("release the address", () => daemon.release(attachment, 0, "failed-add"));
+      globalThis.faultPoint?.("plugin.allocated");
       const addresses = podAddresses(allocation.addresses);
       const mtu = chooseMtu(conf, allocation.mtu, addresses);
       const plan = planPodNetwork(attachment, args.pod, addresses, mtu, conf, sha256);

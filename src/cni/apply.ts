@@ -35,15 +35,20 @@ export function applyPodNetwork(sys: Sys, plan: PodNetworkPlan, netns: PodNetns,
       const link = makeLink(host, plan, netns);
       // Either end's deletion takes the other end, and all addresses, routes and neighbours of both, with it.
       undo.push(`delete link ${plan.host.name}`, () => removeLink(sys, plan.host.name));
+      globalThis.faultPoint?.("plugin.link-made");
       if (plan.sysctls.length > 0) setSysctls(sys, plan, netns);
+      globalThis.faultPoint?.("plugin.sysctls-set");
       const limits = bandwidthOf(plan, link);
       const made = makePodEnd(pod, plan, link.peerIndex, limits.pod);
+      globalThis.faultPoint?.("plugin.pod-end-made");
       if (made !== plan) {
         undo.push("delete the pod's rules", () => removeRules(sys, plan.host.name, netns));
         pod.request(ownTableRequests(made, link.peerIndex));
+        globalThis.faultPoint?.("plugin.own-table-made");
       }
       // The limit first: the host end comes up last, and with it everything.
       host.request([...limits.host, ...hostRequests(plan, link.index)]);
+      globalThis.faultPoint?.("plugin.host-end-made");
       return made;
     } finally {
       pod.close();

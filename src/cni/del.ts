@@ -18,8 +18,10 @@ export function del(world: World, args: CmdArgs, conf: DaemonConf): Outcome {
   const attachment = attachmentOf(conf.name, args);
   const name = hostLinkName(attachment, sha256);
   removeLink(sys, name);
+  globalThis.faultPoint?.("plugin.link-removed");
   // The pod may live on, because only one of its interfaces goes.
   removeRulesAt(sys, name, args.netns);
+  globalThis.faultPoint?.("plugin.rules-removed");
   return giveBack(world, conf, attachment);
 }
 
@@ -28,6 +30,7 @@ export function giveBack(world: World, conf: DaemonConf, attachment: Attachment)
   try {
     // No wait for a daemon that is down: the note is as good, and kubelet's DELs should not queue up behind it.
     new IpamClient(world, conf).release(attachment, 0);
+    globalThis.faultPoint?.("plugin.released");
     return succeed();
   } catch (error) {
     if (!(error instanceof RpcError) || error.status === Status.INVALID_ARGUMENT) throw error;

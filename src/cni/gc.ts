@@ -20,8 +20,10 @@ const BATCH = 64;
 export function collectGarbage(world: World, conf: GcConf): Outcome {
   const daemon = new IpamClient(world, conf);
   const stale = daemon.list().filter((allocation) => isStale(allocation, conf));
+  globalThis.faultPoint?.("plugin.garbage-listed");
   const failures: string[] = [];
   const errors = deleteLinks(world.sys, stale);
+  globalThis.faultPoint?.("plugin.garbage-unlinked");
   const unlinked = stale.filter((allocation, i) => {
     const error = errors[i];
     if (error !== undefined) failures.push(`${describe(allocation)}: ${error}`);
@@ -31,6 +33,7 @@ export function collectGarbage(world: World, conf: GcConf): Outcome {
     try {
       if (allocation.hostIfname !== "") removeRulesAt(world.sys, allocation.hostIfname, allocation.netns);
       if (allocation.attachment !== undefined) daemon.release(allocation.attachment, 0, "gc");
+      globalThis.faultPoint?.("plugin.garbage-released");
     } catch (error) {
       failures.push(`${describe(allocation)}: ${(error as Error).message}`);
     }

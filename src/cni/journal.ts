@@ -37,7 +37,9 @@ export function writeJournalEntry(
   const entry = new TextEncoder().encode(`${JSON.stringify({ v: 1, ...attachment, at: now })}\n`);
   try {
     writeSynced(sys, temporary, entry);
+    globalThis.faultPoint?.("plugin.note-written");
     sys.rename(temporary, `${dir}/${name}`);
+    globalThis.faultPoint?.("plugin.note-renamed");
   } catch (error) {
     removeLeftOver(sys, temporary);
     throw error;
@@ -45,6 +47,7 @@ export function writeJournalEntry(
   const directory = sys.open(dir, O_RDONLY);
   try {
     sys.fsync(directory);
+    globalThis.faultPoint?.("plugin.note-synced");
   } finally {
     sys.close(directory);
   }

@@ -31,6 +31,7 @@ export class UndoStack {
     for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
       try {
         step.undo();
+        globalThis.faultPoint?.("plugin.step-undone");
       } catch (error) {
         failures.push(`${step.what}: ${error instanceof Error ? error.message : String(error)}`);
       }

@@ -170,8 +170,9 @@ export class HostPorts {
     for (const transaction of transactions) await this.#transaction(transaction);
   }
 
-  #transaction(requests: readonly Request[]): Promise<void> {
-    return this.#netlink.transaction(BATCH_BEGIN, requests, BATCH_END);
+  async #transaction(requests: readonly Request[]): Promise<void> {
+    await this.#netlink.transaction(BATCH_BEGIN, requests, BATCH_END);
+    globalThis.faultPoint?.("daemon.nft-transaction-done");
   }
 }
 

@@ -110,11 +110,13 @@ async function replayEntry(
         return "setAside";
       case "delete": {
         const { readded } = await release(entry.attachment, entry.atMs);
+        globalThis.faultPoint?.("daemon.note-released");
         if (readded) {
           const fields = { ...entry.attachment, deletedAtMs: entry.atMs };
           log.warn(fields, "a journal entry is older than the attachment's latest ADD; it keeps its addresses");
         }
         await unlink(path);
+        globalThis.faultPoint?.("daemon.note-removed");
         return "replayed";
       }
     }

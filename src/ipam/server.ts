@@ -109,6 +109,7 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
       const { namespace = "", name = "" } = request.pod ?? {};
       const pod = request.pod === undefined ? {} : { pod: `${namespace}/${name}` };
       log.info({ ...request.attachment, ...pod, addresses, existed, ...trace }, "addresses given");
+      globalThis.faultPoint?.("daemon.allocation-answered");
       return { addresses: [...addresses], mtu: mtu(), existed, subnets: [...subnets], gateways: [...gateways] };
     }),
     release: unary("Release", async (message: wire.ReleaseRequest, trace): Promise<wire.ReleaseResponse> => {
@@ -116,6 +117,7 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
       const { addresses } = await service.release(attachment, undefined, cause);
       // A repeated DEL is no event.
       if (addresses.length > 0) log.info({ ...attachment, addresses, ...trace }, "addresses taken back");
+      globalThis.faultPoint?.("daemon.release-answered");
       return { addresses: [...addresses] };
     }),
     getAllocation: unary(

@@ -175,9 +175,12 @@ export class IpamService {
       // Plan, apply and the start of the commit are one turn of the event loop: nobody plans in between.
       const plan = this.#allocator.planAllocate(request, this.#bootId, this.#now());
       if (plan.kind !== "new" && plan.kind !== "existed") throw refusalError(plan);
+      globalThis.faultPoint?.("daemon.allocation-planned");
       await this.#commit(plan.changes);
+      globalThis.faultPoint?.("daemon.allocation-durable");
       if (plan.record.portMappings.length > 0) await this.#setEffects(plan.record, plan.kind === "new");
       else if (before !== undefined) await this.#clearEffects(before);
+      globalThis.faultPoint?.("daemon.allocation-in-effect");
       const { record, kind, subnets, gateways, restCutShort, takenFrom } = plan;
       const existed = kind === "existed";
       return { addresses: record.addresses, subnets, gateways, existed, restCutShort, takenFrom };
@@ -289,6 +292,7 @@ export class IpamService {
       const keys = (await expiredKeys(this.#store, { beforeMs, entriesMax: HISTORY_MAX })).reverse();
       for (let at = 0; at < keys.length; at += PRUNE_BATCH) {
         await this.#store.commit(keys.slice(at, at + PRUNE_BATCH).map((key) => ({ type: "del", key })));
+        globalThis.faultPoint?.("daemon.history-pruned");
       }
       return keys.length;
     } catch (cause) {
@@ -318,14 +322,17 @@ export class IpamService {
 
   async #release(attachment: Attachment, deletedAtMs: number | undefined, cause: ReleaseCause): Promise<ReleaseResult> {
     let plan = this.#allocator.planRelease(attachment, this.#now(), deletedAtMs);
+    globalThis.faultPoint?.("daemon.release-begun");
     if (plan.kind === "released" && plan.record.portMappings.length > 0) {
       await this.#clearEffects(plan.record);
+      globalThis.faultPoint?.("daemon.ports-cleared");
       // Meanwhile the memory may have been read anew, though this attachment is the same: its requests wait.
       await this.#healthy();
       plan = this.#allocator.planRelease(attachment, this.#now(), deletedAtMs);
     }
     if (plan.kind !== "released") return { addresses: [], readded: plan.kind === "readded" };
     await this.#commit([plan.change], cause);
+    globalThis.faultPoint?.("daemon.release-durable");
     this.#effects?.forget?.(plan.record.addresses);
     return { addresses: plan.record.addresses, readded: false };
   }
@@ -407,6 +414,7 @@ export class IpamService {
     let snapshot: Snapshot;
     try {
       snapshot = await this.#store.reopen();
+      globalThis.faultPoint?.("daemon.database-reopened");
     } catch (cause) {
       throw storeError(cause);
     }
@@ -414,6 +422,7 @@ export class IpamService {
     this.#history = new HistoryWriter(snapshot.lastTenure);
     this.#durable.clear();
     for (const [key, record] of snapshot.allocations) this.#durable.set(key, record);
+    globalThis.faultPoint?.("daemon.recovered");
   }
 }
 

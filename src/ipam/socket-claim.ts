@@ -40,8 +40,10 @@ export async function claimSocket(path: string, bind: (path: string) => Promise<
       );
     }
     await bind(boundPath);
+    globalThis.faultPoint?.("daemon.socket-bound");
     await chmod(boundPath, 0o600);
     await rename(boundPath, path);
+    globalThis.faultPoint?.("daemon.socket-in-place");
   } catch (cause) {
     if (cause instanceof IpamError) throw cause;
     throw new IpamError("IPAM_SOCKET", `socket ${path} cannot be made: ${messageOf(cause)}`, cause);

@@ -83,6 +83,7 @@ export class Store implements RecordStore {
    */
   static async open(stateDir: string): Promise<{ store: Store; snapshot: Snapshot }> {
     const path = await prepareDirectory(join(resolve(stateDir), DATABASE_NAME));
+    globalThis.faultPoint?.("daemon.database-directory-made");
     if (openHere.has(path)) {
       throw new StoreError("STORE_LOCKED", path, `the database is open in this process (${process.pid}) already`);
     }
@@ -148,6 +149,7 @@ export class Store implements RecordStore {
   async #reopen(): Promise<Snapshot> {
     await this.#queue.idle();
     await this.#database.close();
+    globalThis.faultPoint?.("daemon.database-closed");
     const { database, snapshot } = await openDatabase(this.path);
     this.#database = database;
     this.#queue = this.#newQueue();
@@ -167,8 +169,11 @@ export class Store implements RecordStore {
     return new CommitQueue(async (writes) => {
       try {
         const operations: BatchOperation<Database, string, string>[] = writes;
+        globalThis.faultPoint?.("daemon.batch-begun");
         await this.#database.batch(operations, { sync: true });
+        globalThis.faultPoint?.("daemon.batch-written");
       } catch (cause) {
+        globalThis.faultPoint?.("daemon.write-failed");
         throw new StoreError("STORE_WRITE", this.path, `writing failed: ${messageOf(cause)}`, cause);
       }
     });
@@ -182,6 +187,7 @@ async function openDatabase(path: string): Promise<{ database: Database; snapsho
   const database: Database = new Level(path, { keyEncoding: "utf8", valueEncoding: "utf8" });
   try {
     await database.open();
+    globalThis.faultPoint?.("daemon.database-opened");
   } catch (cause) {
     // `level` wraps what LevelDB said.
     const reason = cause instanceof Error && cause.cause !== undefined ? cause.cause : cause;
@@ -199,6 +205,7 @@ async function openDatabase(path: string): Promise<{ database: Database; snapsho
     const [lastKey] = await database.keys({ ...HISTORY_RANGE, reverse: true, limit: 1 }).all();
     const lastTenure = lastKey === undefined ? undefined : parseHistoryKey(lastKey);
     const snapshot = { ...parseSnapshot(entries), lastTenure };
+    globalThis.faultPoint?.("daemon.records-read");
     if (!entries.some(([key]) => key === FORMAT_KEY)) {
       const writes: BatchOperation<Database, string, string>[] = [formatWrite()];
       await database.batch(writes, { sync: true });

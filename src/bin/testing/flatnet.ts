@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The plugin of the fault build.
+import "./faults.ts";
+import "../flatnet.ts";
