@@ -209,3 +209,7 @@ test("a path that can't be looked at is unknown", async () => {
   await writeFile(join(dir, "file"), "");
   expect(await lookAtNetns(join(dir, "file", "pod"), true)).toBe("unknown");
 });
+
+test("a namespace of which no path is known is hidden, whatever was seen", async () => {
+  expect(await lookAtNetns("", true)).toBe("hidden");
+});

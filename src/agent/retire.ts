@@ -129,6 +129,8 @@ async function lookAtLinks(netlink: Netlink, names: readonly string[]): Promise<
 
 /** See Surroundings. */
 export async function lookAtNetns(path: string, seen: boolean, identity?: string): Promise<NetnsSight> {
+  // An attachment that was taken over from another plugin, which didn't say where its namespace is.
+  if (path === "") return "hidden";
   try {
     if (await isNamespace(path)) {
       return identity === undefined || (await identityOf(path)) === identity ? "namespace" : "another";

@@ -5,6 +5,7 @@ import type { CtlWorld } from "./world.ts";
 
 const USAGE = `usage: flatnetctl COMMAND [options]
 
+  adopt   take over the addresses that another plugin gave out on this node
   ipam    this node's addresses: how many are left, who has which
   lab     a cluster of network namespaces on this machine, and the proof that its network is flat
 `;
@@ -13,6 +14,8 @@ const USAGE = `usage: flatnetctl COMMAND [options]
 export async function runCtl(args: readonly string[], world: CtlWorld): Promise<number> {
   const [command, ...rest] = args;
   switch (command) {
+    case "adopt":
+      return (await import("./adopt.ts")).runAdopt(rest, world);
     case "ipam":
       return (await import("./ipam.ts")).runIpam(rest, world);
     case "lab":

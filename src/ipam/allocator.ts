@@ -13,9 +13,10 @@ import {
   type SubnetCounts,
   textAt,
 } from "./address-space.ts";
+import type { AdoptionRequest } from "./adoption-request.ts";
 import { IpamError } from "./errors.ts";
 import { type AddressRules, DEFAULT_POOL } from "./layout.ts";
-import type { AllocatePlan, AllocationRequest, Holders, Refusal, ReleasePlan } from "./plans.ts";
+import type { AdoptPlan, AllocatePlan, AllocationRequest, Holders, Refusal, ReleasePlan } from "./plans.ts";
 import type { Candidate } from "./pool.ts";
 import { PortIndex } from "./port-index.ts";
 import { type AllocationRecord, type Change, gatewayAttachment, isGateway, type Snapshot } from "./records.ts";
@@ -163,7 +164,7 @@ export class Allocator {
     const { pod, netns, hostIfname, portMappings, aliases, podEnd, attachment } = request;
     const { sticky: _, ...rest } = existing;
     const sticky = request.sticky === undefined ? {} : { sticky: request.sticky };
-    const attributes = { pod, netns, hostIfname, portMappings, aliases, podEnd };
+    const attributes = { pod, netns, hostIfname, portMappings, aliases, podEnd, adoption: undefined };
     const record = { ...rest, ...sticky, ...attributes, confirmedAtMs: nowMs, bootId };
     const steadyMs = this.#steady(nowMs);
     const made: AllocationRecord[] = [];
@@ -193,6 +194,30 @@ export class Allocator {
       usedBefore: made
         .filter((_gateway, i) => chosen[i]?.releasedAtMs !== undefined)
         .flatMap(({ addresses }) => addresses),
+    };
+  }
+
+  /** Whether an attachment can take over its addresses from another plugin. Changes nothing. */
+  planAdopt(request: AdoptionRequest, bootId: string, nowMs: number): AdoptPlan {
+    const { attachment, pod, netns, addresses, adoption } = request;
+    const existing = this.#allocations.get(attachmentKey(attachment));
+    if (existing !== undefined) {
+      const same = existing.addresses.join() === addresses.join();
+      return same ? { kind: "existed" } : { kind: "differs", requested: addresses, record: existing };
+    }
+    for (const address of addresses) {
+      // Also what a subnet keeps back, or gives out no more: it is in use, whatever is configured.
+      if (this.#space.subnetOf(address) === undefined) return this.#outOfRange(address);
+      const holder = this.#holders.get(address);
+      if (holder !== undefined) {
+        return { kind: "addressTaken", address, holder: this.#allocations.get(holder) as AllocationRecord };
+      }
+    }
+    const times = { allocatedAtMs: nowMs, confirmedAtMs: nowMs, bootId };
+    const none = { hostIfname: "", portMappings: [], aliases: [], extra: {} };
+    return {
+      kind: "adopted",
+      change: { kind: "hold", record: { attachment, pod, netns, addresses, adoption, ...times, ...none } },
     };
   }
 
@@ -243,6 +268,7 @@ export class Allocator {
       }
       case "free":
         this.#allocations.delete(attachmentKey(change.record.attachment));
+        this.#forgetGateway(change.record);
         this.#ports.release(attachmentKey(change.record.attachment), change.record.portMappings);
         for (const address of change.record.addresses) {
           this.#holders.delete(address);
@@ -297,14 +323,21 @@ export class Allocator {
     }
   }
 
+  #outOfRange(address: string): Refusal {
+    const reservedIn = this.#space.subnetOf(address);
+    const subnets = this.#space.subnetsOf(familyOf(parseAddress(address)));
+    return { kind: "outOfRange", address, reservedIn, excludedBy: this.#space.excludedBy(address), subnets };
+  }
+
+  #forgetGateway({ attachment, addresses }: AllocationRecord): void {
+    if (!isGateway(attachment)) return;
+    for (const address of addresses) this.#gateways.get(attachment.network)?.delete(address);
+  }
+
   /** Where an address that was asked for is, or why it can't be had. */
   #requestable(address: string, pool: string, { sticky }: AllocationRequest, steadyMs: number): Place | Refusal {
     const place = this.#space.place(address);
-    if (place === undefined) {
-      const reservedIn = this.#space.subnetOf(address);
-      const subnets = this.#space.subnetsOf(familyOf(parseAddress(address)));
-      return { kind: "outOfRange", address, reservedIn, excludedBy: this.#space.excludedBy(address), subnets };
-    }
+    if (place === undefined) return this.#outOfRange(address);
     const { area, index } = place;
     const key = this.#holders.get(address);
     if (key !== undefined) {

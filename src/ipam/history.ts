@@ -39,7 +39,7 @@ export interface KeyRange {
 /** The keys of all entries. */
 export const HISTORY_RANGE: Required<KeyRange> = { gte: HISTORY_PREFIX, lt: "h0" };
 
-/** Why a tenure ended: "del", "journal", "gc", "failed-add", "retired", and what later versions add. */
+/** Why a tenure ended: "del", "journal", "gc", "failed-add", "retired", "adoption-undone", and what later versions add. */
 export type ReleaseCause = string;
 
 /** An attachment's time with an address. */

@@ -105,6 +105,12 @@ export type AllocatePlan =
   | (Granted & { readonly kind: "existed" })
   | Refusal;
 
+export type AdoptPlan =
+  | { readonly kind: "adopted"; readonly change: Change }
+  /** The attachment holds exactly these addresses. */
+  | { readonly kind: "existed" }
+  | Refusal;
+
 export type ReleasePlan =
   | { readonly kind: "released"; readonly record: AllocationRecord; readonly change: Change }
   | { readonly kind: "unknown" }

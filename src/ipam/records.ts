@@ -13,6 +13,7 @@
 import { familyOf, formatAddress, parseAddress } from "../net/address.ts";
 import { isAlias } from "../net/dns-name.ts";
 import { type Attachment, attachmentKey } from "../net/names.ts";
+import { type Adoption, readAdoption } from "./adoption.ts";
 import { type PodEnd, readPodEnd } from "./pod-end.ts";
 
 /** Version in `f` and in every value. Raised only when an older reader would misunderstand a record. */
@@ -81,6 +82,8 @@ export interface AllocationRecord {
   readonly pool?: string;
   /** Whom the addresses are kept for when they are given back; absent when for nobody. */
   readonly sticky?: Sticky;
+  /** How it was taken over from another plugin; absent when an ADD has asked for it. */
+  readonly adoption?: Adoption | undefined;
   /** Fields of a newer writer, kept when the record is written again. */
   readonly extra: Readonly<Record<string, unknown>>;
 }
@@ -203,6 +206,7 @@ function putAllocation(record: AllocationRecord): Write {
       ...(record.portMappings.length === 0 ? {} : { portMappings: record.portMappings }),
       ...(record.aliases.length === 0 ? {} : { aliases: record.aliases }),
       podEnd: record.podEnd,
+      adoption: record.adoption,
       pool: record.pool,
       sticky: record.sticky,
     }),
@@ -260,6 +264,7 @@ export function parseAllocation(key: string, value: string): AllocationRecord {
     portMappings,
     aliases,
     podEnd,
+    adoption,
     pool,
     sticky,
     ...extra
@@ -287,6 +292,7 @@ export function parseAllocation(key: string, value: string): AllocationRecord {
     ...(podEnd === undefined ? {} : { podEnd: parsePodEndOf(key, podEnd) }),
     ...(pool === undefined ? {} : { pool: string(key, "pool", pool) }),
     ...(sticky === undefined ? {} : { sticky: parseSticky(key, sticky) }),
+    ...(adoption === undefined ? {} : { adoption: parseAdoption(key, adoption) }),
     extra,
   };
 }
@@ -378,6 +384,12 @@ function canonical(text: string): string | undefined {
     // Not an address at all; the callers say so with the key.
     return undefined;
   }
+}
+
+function parseAdoption(key: string, value: unknown): Adoption {
+  const adoption = readAdoption(value);
+  if (adoption === undefined) throw invalid(key, "adoption", value);
+  return adoption;
 }
 
 function parsePodEndOf(key: string, value: unknown): PodEnd {

@@ -6,12 +6,14 @@ import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
 import { familyOf, formatAddress, parseAddress } from "../net/address.ts";
 import { ALIAS_RULE, ALIASES_MAX, isAlias } from "../net/dns-name.ts";
 import { type Attachment, IDENTIFIER_MAX } from "../net/names.ts";
+import { ADOPTION_ID_MAX, ADOPTION_SOURCE_MAX, type Adoption, isAdoptionId } from "./adoption.ts";
+import type { AdoptionRequest } from "./adoption-request.ts";
 import { IpamError, quote } from "./errors.ts";
 import { type HistoryQuery, isHistoryToken } from "./history.ts";
 import type { AllocationRequest } from "./plans.ts";
 import { parsePodEnd } from "./pod-end.ts";
 import { describePort, portsMeet } from "./port-index.ts";
-import { isPort, PORT_PROTOCOLS, type PodName, type PortMapping, type Sticky } from "./records.ts";
+import { gatewayAttachment, isPort, PORT_PROTOCOLS, type PodName, type PortMapping, type Sticky } from "./records.ts";
 
 /** Longest part of a pod's name, in characters (a Kubernetes name has 253 at most). */
 const POD_NAME_LIMIT = 253;
@@ -43,7 +45,7 @@ export function parseAllocateRequest(message: wire.AllocateRequest): AllocationR
     netns: parseNetns(message.netns),
     // A plugin that makes its link another way (bridge, macvlan with flatnet-ipam) has no such name.
     hostIfname: message.hostIfname === "" ? "" : parseLinkName("host_ifname", message.hostIfname),
-    requestedAddresses: parseRequestedAddresses(message.requestedAddresses),
+    requestedAddresses: parseRequestedAddresses("requested_addresses", message.requestedAddresses),
     portMappings: parsePortMappings(message.portMappings),
     withGateway: message.withGateway,
     podEnd: parsePodEnd(message.podEnd),
@@ -51,6 +53,43 @@ export function parseAllocateRequest(message: wire.AllocateRequest): AllocationR
     sticky: parseSticky(message),
     aliases: parseAliases(message.aliases),
   };
+}
+
+export function parseAdoptRequest(message: wire.AdoptRequest): AdoptionRequest {
+  const addresses = parseRequestedAddresses("addresses", message.addresses).sort(byFamily);
+  if (addresses.length === 0) throw new IpamError("IPAM_INVALID", "addresses is empty");
+  return {
+    attachment: parseAdopted(message.attachment, addresses),
+    pod: parsePod(message.pod),
+    netns: message.netns === "" ? "" : parseNetns(message.netns),
+    addresses,
+    adoption: parseAdoption(message.adoption),
+  };
+}
+
+/** A container's attachment, or the gateway that a network alone stands for. */
+function parseAdopted(message: Attachment | undefined, addresses: readonly string[]): Attachment {
+  if (message === undefined || message.containerId !== "" || message.ifname !== "") return parseAttachment(message);
+  const [address = "", ...others] = addresses;
+  if (others.length > 0) throw invalid("addresses", addresses.join(", "), "one for a gateway");
+  return gatewayAttachment(parseName("attachment.network", message.network), address);
+}
+
+function parseAdoption(message: wire.Adoption | undefined): Adoption {
+  if (message === undefined) throw new IpamError("IPAM_INVALID", "adoption is missing");
+  const { id, source } = message;
+  if (source.length > ADOPTION_SOURCE_MAX) throw tooLong("adoption.source", source, ADOPTION_SOURCE_MAX);
+  if (/\p{Cc}/u.test(source)) throw invalid("adoption.source", source, "text without control characters");
+  return { id: parseAdoptionId("adoption.id", id), source };
+}
+
+export function parseUndoAdoptionRequest({ id }: wire.UndoAdoptionRequest): string {
+  return parseAdoptionId("id", id);
+}
+
+function parseAdoptionId(field: string, id: string): string {
+  if (!isAdoptionId(id)) throw invalid(field, id, `letters, digits and '-', at most ${ADOPTION_ID_MAX}`);
+  return id;
 }
 
 export function parseGetAllocationRequest(message: wire.GetAllocationRequest): Attachment {
@@ -160,14 +199,17 @@ function parseSticky({ sticky, attachment, pod }: wire.AllocateRequest): Sticky 
   return { owner: `${who} (${attachment?.network}, ${attachment?.ifname})`, ttlMs: ttlSeconds * 1000 };
 }
 
-function parseRequestedAddresses(texts: readonly string[]): string[] {
-  const addresses = texts.map((text, i) => parseIp(`requested_addresses[${i}]`, text));
+function parseRequestedAddresses(field: string, texts: readonly string[]): string[] {
+  const addresses = texts.map((text, i) => parseIp(`${field}[${i}]`, text));
   const families = new Set(addresses.map(familyOf));
-  if (families.size < addresses.length) {
-    const rule = "at most one address a family";
-    throw invalid("requested_addresses", texts.slice(0, 8).join(", "), rule);
-  }
+  if (families.size < addresses.length)
+    throw invalid(field, texts.slice(0, 8).join(", "), "at most one address a family");
   return addresses.map(formatAddress);
+}
+
+/** IPv4 first. */
+function byFamily(a: string, b: string): number {
+  return familyOf(parseAddress(a)) - familyOf(parseAddress(b));
 }
 
 /** Repeated mappings count once, as runtimes do repeat them. */

@@ -19,10 +19,12 @@ import { IpamError } from "./errors.ts";
 import type { Tenure } from "./history.ts";
 import type { AllocationRecord } from "./records.ts";
 import {
+  parseAdoptRequest,
   parseAllocateRequest,
   parseGetAllocationRequest,
   parseGetHistoryRequest,
   parseReleaseRequest,
+  parseUndoAdoptionRequest,
 } from "./requests.ts";
 import { toStatus } from "./rpc-errors.ts";
 import type { IpamService } from "./service.ts";
@@ -142,6 +144,25 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
       const { tenures, next } = await service.history(parseGetHistoryRequest(message));
       return { tenures: tenures.map(toTenure), nextPageToken: next ?? "" };
     }),
+    adopt: unary("Adopt", async (message: wire.AdoptRequest, trace): Promise<wire.AdoptResponse> => {
+      const request = parseAdoptRequest(message);
+      const existed = await service.adopt(request);
+      const { attachment, addresses, adoption } = request;
+      if (!existed) log.info({ ...attachment, addresses, adoption, ...trace }, "addresses taken over");
+      return { existed };
+    }),
+    undoAdoption: unary(
+      "UndoAdoption",
+      async (message: wire.UndoAdoptionRequest, trace): Promise<wire.UndoAdoptionResponse> => {
+        const id = parseUndoAdoptionRequest(message);
+        const released = await service.undoAdoption(id);
+        log.info(
+          { adoption: id, addresses: released.flatMap(({ addresses }) => addresses), ...trace },
+          "adoption undone",
+        );
+        return { released: released.map(toAllocation) };
+      },
+    ),
   } satisfies UntypedServiceImplementation);
 
   const claim = await claimSocket(
@@ -204,6 +225,7 @@ function toAllocation(record: AllocationRecord): wire.Allocation {
     aliases: [...record.aliases],
     pool: record.pool ?? "",
     stickyOwner: record.sticky?.owner ?? "",
+    adoption: record.adoption,
   };
 }
 

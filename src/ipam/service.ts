@@ -9,6 +9,7 @@
 import { type Attachment, attachmentKey } from "../net/names.ts";
 import type { Prefix } from "../net/prefix.ts";
 import type { RestingAddress, SubnetCounts } from "./address-space.ts";
+import type { AdoptionRequest } from "./adoption-request.ts";
 import { Allocator, DEFAULT_COOLDOWN_MS } from "./allocator.ts";
 import { IpamError } from "./errors.ts";
 import {
@@ -211,6 +212,31 @@ export class IpamService {
       const same = record?.confirmedAtMs === seen.confirmedAtMs && record.bootId === seen.bootId;
       return same && (await this.#release(seen.attachment, undefined, "retired")).addresses.length > 0;
     });
+  }
+
+  /** Takes over addresses of another plugin, once that is durable. @returns whether the attachment had them already */
+  async adopt(request: AdoptionRequest): Promise<boolean> {
+    return this.#exclusively(request.attachment, async () => {
+      const plan = this.#allocator.planAdopt(request, this.#bootId, this.#now());
+      if (plan.kind === "existed") return true;
+      if (plan.kind !== "adopted") throw refusalError(plan);
+      await this.#commit([plan.change]);
+      return false;
+    });
+  }
+
+  /** Gives back what an adoption took over and no ADD has asked for since, gateways too. @returns what it was */
+  async undoAdoption(id: string): Promise<AllocationRecord[]> {
+    const released: AllocationRecord[] = [];
+    for (const { attachment } of (await this.list()).allocations.filter((record) => record.adoption?.id === id)) {
+      await this.#exclusively(attachment, async () => {
+        const record = this.#durable.get(attachmentKey(attachment));
+        if (record?.adoption?.id !== id) return;
+        await this.#commit([{ kind: "free", record, releasedAtMs: this.#now() }], "adoption-undone");
+        released.push(record);
+      });
+    }
+    return released;
   }
 
   /** All durable allocations, gateways too, and the counts of the subnets (which know of commits under way). */

@@ -206,6 +206,45 @@ export interface RestingAddress {
   keptFor: string;
 }
 
+/** One run of taking over, by which its attachments are known. */
+export interface Adoption {
+  /** Of the caller's choice, a UUID: letters, digits and "-", 64 at most. */
+  id: string;
+  /** Where the addresses were found, for people: "host-local /var/lib/cni/networks/cbr0". */
+  source: string;
+}
+
+export interface AdoptRequest {
+  /**
+   * The key under which DEL will come. With the network alone, the address is one of the node's own, a gateway of the old
+   * plugin: no pod gets it, and no DEL ends it.
+   */
+  attachment: Attachment | undefined;
+  pod:
+    | Pod
+    | undefined;
+  /** Empty when it isn't known. */
+  netns: string;
+  /** At least one, at most one a family. */
+  addresses: string[];
+  adoption: Adoption | undefined;
+}
+
+export interface AdoptResponse {
+  /** The attachment had exactly these addresses already; nothing has changed. */
+  existed: boolean;
+}
+
+export interface UndoAdoptionRequest {
+  /** Adoption.id */
+  id: string;
+}
+
+export interface UndoAdoptionResponse {
+  /** What had been taken over and is given back now. */
+  released: Allocation[];
+}
+
 export interface Allocation {
   /**
    * Without ifname it is no container's: it is the gateway address of its network in one subnet (AllocateRequest.with_gateway),
@@ -225,6 +264,8 @@ export interface Allocation {
   pool: string;
   /** Whom the addresses will be kept for; empty when for nobody. */
   stickyOwner: string;
+  /** How it was taken over, when no ADD has asked for it since; another plugin made its link then. */
+  adoption: Adoption | undefined;
 }
 
 /**
@@ -305,7 +346,7 @@ export interface Tenure {
   /**
    * Why it ended; empty while it goes on. "del": the runtime said so; "journal": it did, while the daemon was down; "gc": the
    * runtime's GC didn't know the attachment; "failed-add": its ADD failed; "retired": its namespace was gone and no DEL came.
-   * Later versions may have others.
+   * "adoption-undone": it had been taken over, and that was undone. Later versions may have others.
    */
   cause: string;
 }
@@ -1583,6 +1624,291 @@ export const RestingAddress: MessageFns<RestingAddress> = {
   },
 };
 
+function createBaseAdoption(): Adoption {
+  return { id: "", source: "" };
+}
+
+export const Adoption: MessageFns<Adoption> = {
+  encode(message: Adoption, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.source !== "") {
+      writer.uint32(18).string(message.source);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Adoption {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAdoption();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.source = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseAdoptRequest(): AdoptRequest {
+  return { attachment: undefined, pod: undefined, netns: "", addresses: [], adoption: undefined };
+}
+
+export const AdoptRequest: MessageFns<AdoptRequest> = {
+  encode(message: AdoptRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.attachment !== undefined) {
+      Attachment.encode(message.attachment, writer.uint32(10).fork()).join();
+    }
+    if (message.pod !== undefined) {
+      Pod.encode(message.pod, writer.uint32(18).fork()).join();
+    }
+    if (message.netns !== "") {
+      writer.uint32(26).string(message.netns);
+    }
+    for (const v of message.addresses) {
+      writer.uint32(34).string(v!);
+    }
+    if (message.adoption !== undefined) {
+      Adoption.encode(message.adoption, writer.uint32(42).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AdoptRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAdoptRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.attachment = Attachment.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.pod = Pod.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.netns = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.addresses.push(reader.string());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.adoption = Adoption.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseAdoptResponse(): AdoptResponse {
+  return { existed: false };
+}
+
+export const AdoptResponse: MessageFns<AdoptResponse> = {
+  encode(message: AdoptResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.existed !== false) {
+      writer.uint32(8).bool(message.existed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AdoptResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAdoptResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.existed = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseUndoAdoptionRequest(): UndoAdoptionRequest {
+  return { id: "" };
+}
+
+export const UndoAdoptionRequest: MessageFns<UndoAdoptionRequest> = {
+  encode(message: UndoAdoptionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UndoAdoptionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUndoAdoptionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseUndoAdoptionResponse(): UndoAdoptionResponse {
+  return { released: [] };
+}
+
+export const UndoAdoptionResponse: MessageFns<UndoAdoptionResponse> = {
+  encode(message: UndoAdoptionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.released) {
+      Allocation.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UndoAdoptionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUndoAdoptionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.released.push(Allocation.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 function createBaseAllocation(): Allocation {
   return {
     attachment: undefined,
@@ -1595,6 +1921,7 @@ function createBaseAllocation(): Allocation {
     aliases: [],
     pool: "",
     stickyOwner: "",
+    adoption: undefined,
   };
 }
 
@@ -1632,6 +1959,9 @@ export const Allocation: MessageFns<Allocation> = {
     }
     if (message.stickyOwner !== "") {
       writer.uint32(82).string(message.stickyOwner);
+    }
+    if (message.adoption !== undefined) {
+      Adoption.encode(message.adoption, writer.uint32(162).fork()).join();
     }
     return writer;
   },
@@ -1727,6 +2057,14 @@ export const Allocation: MessageFns<Allocation> = {
             }
 
             message.stickyOwner = reader.string();
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.adoption = Adoption.decode(reader, reader.uint32());
             continue;
           }
         }
@@ -2312,6 +2650,29 @@ export const IpamServiceDefinition = {
       requestType: GetHistoryRequest as typeof GetHistoryRequest,
       requestStream: false,
       responseType: GetHistoryResponse as typeof GetHistoryResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Takes over addresses that another IPAM plugin gave to an attachment of this node, so that nobody else gets them: they are
+     * its own from then on as if Allocate had given them, until Release. Returns once that is on disk. The same again is success.
+     * INVALID_ARGUMENT: a field is missing or malformed. OUT_OF_RANGE: an address is in none of the node's subnets.
+     * ALREADY_EXISTS names the holder of one that is taken. FAILED_PRECONDITION: the attachment has other addresses.
+     */
+    adopt: {
+      name: "Adopt",
+      requestType: AdoptRequest as typeof AdoptRequest,
+      requestStream: false,
+      responseType: AdoptResponse as typeof AdoptResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Gives back what an adoption took over, as far as it is still as the adoption left it. One that is not known is success. */
+    undoAdoption: {
+      name: "UndoAdoption",
+      requestType: UndoAdoptionRequest as typeof UndoAdoptionRequest,
+      requestStream: false,
+      responseType: UndoAdoptionResponse as typeof UndoAdoptionResponse,
       responseStream: false,
       options: {},
     },
