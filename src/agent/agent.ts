@@ -21,6 +21,7 @@ import type { Config } from "./config.ts";
 import { sweepJournal } from "./journal-sweep.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
+import type { Metrics } from "./metrics.ts";
 import { passIntervalMs, Retirer, surroundingsOf } from "./retire.ts";
 import { RouteKeeper } from "./route-keeper.ts";
 import { enableForwarding } from "./sysctls.ts";
@@ -98,12 +99,14 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   closers.push(() => loop.stop());
   if (config.peers !== undefined) watchDirectory(dirname(config.peers), () => loop.request(), log, closers);
 
+  const metrics = await openMetrics(config, service, keeper, log, closers);
   const server: IpamServer = await serveIpam({
     service,
     mtu: () => (config.mtu === 0 ? keeper.mtu : config.mtu),
     routesSynced: () => keeper.synced,
     socketPath: config.socket,
     log,
+    ...(metrics !== undefined && { onCall: (method, code, seconds) => metrics.called(method, code, seconds) }),
   });
   closers.push(() => server.close());
   // A DEL that came between the first replay and the socket has left a note that nothing else would find.
@@ -114,6 +117,26 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   }
   log.info({ socket: config.socket, podCIDRs: config.podCIDRs.map(formatPrefix), peers: config.peers }, "serving");
   globalThis.faultPoint?.("daemon.serving");
+}
+
+/** Loaded only where somebody asks for it: the library and its samples are megabytes. */
+async function openMetrics(
+  config: Config,
+  service: IpamService,
+  keeper: RouteKeeper,
+  log: Log,
+  closers: Closer[],
+): Promise<Metrics | undefined> {
+  if (config.metricsAddress === undefined) return undefined;
+  const { Metrics, serveMetrics } = await import("./metrics.ts");
+  const metrics = new Metrics({
+    counts: async () => (await service.counts()).subnets,
+    routesSynced: () => keeper.synced,
+  });
+  const onError = (err: unknown) => log.error({ err }, "metrics could not be told");
+  const server = await serveMetrics(metrics, config.metricsAddress, onError);
+  closers.push(() => server.close());
+  return metrics;
 }
 
 async function readPeersFile(path: string): Promise<string> {

@@ -276,3 +276,18 @@ test.for([["--nodename", "x"], ["node1"], ["--mtu"], ["--help=yes"]])("%j is ref
   expect(error.code).toBe("CONFIG_FLAGS");
   expect(error.message).toContain((args[0] as string).split("=")[0]);
 });
+
+test.for<[text: string, address: object | undefined]>([
+  ["127.0.0.1:9470", { host: "127.0.0.1", port: 9470 }],
+  ["[::1]:0", { host: "::1", port: 0 }],
+  ["localhost:9470", undefined],
+  ["127.0.0.1", undefined],
+  ["127.0.0.1:65536", undefined],
+  ["::1:9470", undefined],
+  ["[127.0.0.1]:9470", undefined],
+  ["", undefined],
+])("metrics at %j are served at %j", ([text, address]) => {
+  const args = [...GOOD, "--metrics-address", text];
+  if (address !== undefined) expect(parse(args).metricsAddress).toEqual(address);
+  else expect(refusal(args).message).toBe(`--metrics-address is ${JSON.stringify(text)}: is not HOST:PORT`);
+});

@@ -2,6 +2,7 @@
 //
 // The daemon's configuration: a YAML file, every key of which is also a flag, and flags win. Read once at start, checked
 // as a whole, and handed on in parts; no other file of the daemon knows where a value came from.
+import { isIP } from "node:net";
 import { parseArgs } from "node:util";
 import * as v from "valibot";
 import { parse } from "yaml";
@@ -35,6 +36,8 @@ export interface Config {
   readonly retireAfterSeconds: number;
   /** How long it stays known who held an address, in days; 0 for not at all. */
   readonly historyDays: number;
+  /** Where metrics are served; absent: nowhere. */
+  readonly metricsAddress: { readonly host: string; readonly port: number } | undefined;
 }
 
 /** A configuration that can't be used. The message names every flag or key that is wrong, with its value. */
@@ -63,6 +66,7 @@ export const USAGE = `usage: flatnetd --node-name NAME --pod-cidr CIDR [--pod-ci
   --cool-down-seconds N  how long an address rests before it is used again (default 120)
   --retire-after-seconds N  how long an attachment whose namespace is gone waits for its DEL (default 60; 0: for ever)
   --history-days N       how long it stays known who held an address (default 7; 0: not at all)
+  --metrics-address HOST:PORT  where Prometheus finds /metrics (default none)
   --help
 `;
 
@@ -96,6 +100,7 @@ const Schema = v.strictObject({
   antiSpoof: v.optional(v.boolean(), true),
   coolDownSeconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(86_400)), 120),
   retireAfterSeconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(86_400)), 60),
+  metricsAddress: v.optional(v.pipe(v.string(), v.check(isHostPort, "is not HOST:PORT"))),
   historyDays: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3_650)), 7),
 });
 
@@ -113,8 +118,20 @@ const FLAGS: Readonly<Record<string, { key: string; again?: true; read: (text: s
   "anti-spoof": { key: "antiSpoof", read: (text) => (text === "true" ? true : text === "false" ? false : text) },
   "cool-down-seconds": { key: "coolDownSeconds", read: toNumber },
   "retire-after-seconds": { key: "retireAfterSeconds", read: toNumber },
+  "metrics-address": { key: "metricsAddress", read: (text) => text },
   "history-days": { key: "historyDays", read: toNumber },
 };
+
+/** "127.0.0.1:9470" or "[::1]:9470": an address, not a name that would have to be looked up. */
+function parseHostPort(text: string): { host: string; port: number } | undefined {
+  const [, v6, v4, port] = /^(?:\[([0-9a-f:.]+)\]|([0-9.]+)):(\d{1,5})$/i.exec(text) ?? [];
+  const host = v6 ?? v4 ?? "";
+  return isIP(host) === (v6 === undefined ? 4 : 6) && Number(port) <= 65_535 ? { host, port: Number(port) } : undefined;
+}
+
+function isHostPort(text: string): boolean {
+  return parseHostPort(text) !== undefined;
+}
 
 function toNumber(text: string): unknown {
   return /^\d+$/.test(text) ? Number(text) : text;
@@ -141,7 +158,7 @@ export function parseConfig(args: readonly string[], readFile: (path: string) =>
   const nameOf = (key: string) => names.get(key) ?? key;
   const result = v.safeParse(Schema, given);
   if (!result.success) throw invalid(result.issues.map((issue) => describe(issue, nameOf)));
-  const { podCIDRs, drainingCIDRs, excluded, pools, peers, ...rest } = result.output;
+  const { podCIDRs, drainingCIDRs, excluded, pools, peers, metricsAddress = "", ...rest } = result.output;
   const prefixes = parseSubnets(podCIDRs, nameOf("podCIDRs"));
   const rules: AddressRules = {
     draining: parseSubnets(drainingCIDRs, nameOf("drainingCIDRs")),
@@ -155,7 +172,7 @@ export function parseConfig(args: readonly string[], readFile: (path: string) =>
   if (rest.mtu !== 0 && rest.mtu < least) {
     throw invalid([`${nameOf("mtu")} is ${rest.mtu}: IPv${family} needs at least ${least}`]);
   }
-  return { ...rest, podCIDRs: prefixes, rules, peers };
+  return { ...rest, podCIDRs: prefixes, rules, peers, metricsAddress: parseHostPort(metricsAddress) };
 }
 
 function parseFlags(args: readonly string[]): Record<string, unknown> {

@@ -46,6 +46,8 @@ export interface ServeIpamOptions {
   /** At most 107 bytes; its directory must exist. */
   readonly socketPath: string;
   readonly log: IpamLog;
+  /** Told of each call that was answered: its gRPC status code, and how long it took. */
+  readonly onCall?: (method: string, code: number, seconds: number) => void;
   /** How long calls under way may take when closing, in milliseconds. */
   readonly drainMs?: number;
 }
@@ -77,16 +79,22 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
   ): handleUnaryCall<Request, Response> => {
     return (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>) => {
       const trace = traceOf(call.metadata);
+      const started = performance.now();
+      const answered = (code: number) => options.onCall?.(method, code, (performance.now() - started) / 1000);
       const answer = stopping
         ? Promise.reject(new IpamError("IPAM_CLOSED", "the daemon is stopping"))
         : handle(call.request, trace);
       answer.then(
-        (response) => callback(null, response),
+        (response) => {
+          answered(status.OK);
+          callback(null, response);
+        },
         (err: unknown) => {
           const rpc = toStatus(err);
           if (rpc.code === status.INTERNAL) log.error({ err, method, ...trace }, "a request failed");
           else if (rpc.code === status.RESOURCE_EXHAUSTED)
             log.warn({ method, reason: rpc.details, ...trace }, "no address is left");
+          answered(rpc.code);
           callback(rpc);
         },
       );

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+import { createServer } from "node:net";
+import { afterEach, expect, test } from "vitest";
+import type { SubnetCounts } from "../ipam/address-space.ts";
+import { type Measurable, Metrics, MetricsError, serveMetrics } from "./metrics.ts";
+
+const closers: (() => Promise<unknown> | unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+const counts = { capacity: 254, used: 3, cooling: 2, sticky: 1, free: 248 };
+const SUBNET: SubnetCounts = {
+  ...counts,
+  cidr: "10.244.1.0/24",
+  reserved: 2,
+  draining: false,
+  pools: [{ name: "", ...counts }],
+};
+
+function metricsOf(more: Partial<Measurable> = {}): Metrics {
+  return new Metrics({ counts: async () => [SUBNET], routesSynced: () => true, ...more });
+}
+
+async function served(metrics: Metrics): Promise<string> {
+  const { port, close } = await serveMetrics(metrics, { host: "127.0.0.1", port: 0 }, () => {});
+  closers.push(close);
+  return `http://127.0.0.1:${port}`;
+}
+
+const linesOf = (text: string, name: string) => text.split("\n").filter((line) => line.startsWith(`${name}{`));
+
+test("addresses are told by subnet, pool and state as they are at each scrape", async () => {
+  let subnets = [SUBNET];
+  const metrics = metricsOf({ counts: async () => subnets });
+  expect(linesOf(await metrics.text(), "flatnet_ipam_addresses")).toEqual([
+    'flatnet_ipam_addresses{subnet="10.244.1.0/24",pool="",state="used"} 3',
+    'flatnet_ipam_addresses{subnet="10.244.1.0/24",pool="",state="cooling"} 1',
+    'flatnet_ipam_addresses{subnet="10.244.1.0/24",pool="",state="sticky"} 1',
+    'flatnet_ipam_addresses{subnet="10.244.1.0/24",pool="",state="free"} 248',
+  ]);
+  subnets = [];
+  expect(linesOf(await metrics.text(), "flatnet_ipam_addresses")).toEqual([]);
+});
+
+test("calls are counted by method and status, with how long they took", async () => {
+  const metrics = metricsOf();
+  metrics.called("Allocate", 0, 0.004);
+  metrics.called("Allocate", 8, 0.004);
+  const text = await metrics.text();
+  expect(linesOf(text, "flatnet_rpc_calls_total")).toEqual([
+    'flatnet_rpc_calls_total{method="Allocate",status="OK"} 1',
+    'flatnet_rpc_calls_total{method="Allocate",status="RESOURCE_EXHAUSTED"} 1',
+  ]);
+  expect(linesOf(text, "flatnet_rpc_seconds_count")).toEqual(['flatnet_rpc_seconds_count{method="Allocate"} 2']);
+});
+
+test("whether the routes are in order is 1 or 0", async () => {
+  expect(await metricsOf().text()).toContain("flatnet_routes_synced 1");
+  expect(await metricsOf({ routesSynced: () => false }).text()).toContain("flatnet_routes_synced 0");
+});
+
+test("they are at /metrics and nowhere else, for GET and HEAD", async () => {
+  const url = await served(metricsOf());
+  const good = await fetch(`${url}/metrics`);
+  expect([good.status, good.headers.get("content-type")]).toEqual([200, "text/plain; version=0.0.4; charset=utf-8"]);
+  expect(await good.text()).toContain("process_resident_memory_bytes");
+  const head = await fetch(`${url}/metrics`, { method: "HEAD" });
+  expect([head.status, await head.text()]).toEqual([200, ""]);
+  expect((await fetch(`${url}/`)).status).toBe(404);
+  expect((await fetch(`${url}/metrics`, { method: "POST" })).status).toBe(405);
+});
+
+test("a service that can't be asked is an error of the scrape", async () => {
+  const counts = () => Promise.reject(new Error("the disk is full"));
+  const response = await fetch(`${await served(metricsOf({ counts }))}/metrics`);
+  expect([response.status, await response.text()]).toEqual([500, "the disk is full\n"]);
+});
+
+test("an address that somebody has is an error that names it", async () => {
+  const other = createServer().listen(0, "127.0.0.1");
+  closers.push(() => other.close());
+  await new Promise((listening) => other.once("listening", listening));
+  const { port } = other.address() as { port: number };
+  const serving = serveMetrics(metricsOf(), { host: "127.0.0.1", port }, () => {});
+  await expect(serving).rejects.toThrow(MetricsError);
+  await expect(serving).rejects.toThrow(`127.0.0.1:${port}`);
+});

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the daemon tells Prometheus: GET /metrics in its text format. State is read when it is asked for; only calls, which
+// are events, are counted as they happen.
+import { createServer, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { status } from "@grpc/grpc-js";
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import type { SubnetCounts } from "../ipam/address-space.ts";
+
+/** What is read at each scrape. */
+export interface Measurable {
+  counts(): Promise<readonly SubnetCounts[]>;
+  routesSynced(): boolean;
+}
+
+/** The metrics can't be served. The message names the address. */
+export class MetricsError extends Error {
+  override readonly name = "MetricsError";
+  readonly code = "METRICS_ADDRESS";
+}
+
+/** 1 ms to 10 s: from a call that needs no disk to a plugin's deadline. */
+const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
+/** Every metric begins with flatnet_, but for those that any process has. */
+export class Metrics {
+  readonly #registry = new Registry();
+  readonly #calls = new Counter({
+    name: "flatnet_rpc_calls_total",
+    help: "Calls of the daemon's API, by method and gRPC status.",
+    labelNames: ["method", "status"],
+    registers: [this.#registry],
+  });
+  readonly #seconds = new Histogram({
+    name: "flatnet_rpc_seconds",
+    help: "How long calls took to be answered, in seconds, by method.",
+    labelNames: ["method"],
+    buckets: SECONDS,
+    registers: [this.#registry],
+  });
+
+  constructor({ counts, routesSynced }: Measurable) {
+    const registers = [this.#registry];
+    new Gauge({
+      name: "flatnet_ipam_addresses",
+      help: "Addresses of each subnet and pool of this node, by state: used, cooling (resting), sticky (kept for an owner), free.",
+      labelNames: ["subnet", "pool", "state"],
+      registers,
+      async collect() {
+        this.reset();
+        for (const { cidr, pools } of await counts()) {
+          for (const { name: pool, used, cooling, sticky, free } of pools) {
+            const states = { used, cooling: cooling - sticky, sticky, free };
+            for (const [state, count] of Object.entries(states)) this.set({ subnet: cidr, pool, state }, Number(count));
+          }
+        }
+      },
+    });
+    new Gauge({
+      name: "flatnet_ipam_reserved_addresses",
+      help: "Addresses of each subnet that are not given out: its own, excluded ones, and what is free of a draining subnet.",
+      labelNames: ["subnet"],
+      registers,
+      async collect() {
+        this.reset();
+        for (const { cidr, reserved } of await counts()) this.set({ subnet: cidr }, Number(reserved));
+      },
+    });
+    new Gauge({
+      name: "flatnet_routes_synced",
+      help: "1 once the routes to the other nodes have been in order since the daemon started, else 0.",
+      registers,
+      collect() {
+        this.set(routesSynced() ? 1 : 0);
+      },
+    });
+    collectDefaultMetrics({ register: this.#registry });
+  }
+
+  /** @param code of gRPC; 0 for success */
+  called(method: string, code: number, seconds: number): void {
+    this.#calls.inc({ method, status: status[code] ?? `${code}` });
+    this.#seconds.observe({ method }, seconds);
+  }
+
+  /** All of them in Prometheus' text format. */
+  text(): Promise<string> {
+    return this.#registry.metrics();
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+}
+
+/**
+ * Serves until it is closed.
+ * @param address "127.0.0.1:9470", "[::1]:9470"; port 0 takes a free one
+ * @throws MetricsError when it can't be had
+ */
+export async function serveMetrics(
+  metrics: Metrics,
+  { host, port }: { host: string; port: number },
+  onError: (error: unknown) => void,
+): Promise<{ port: number; close(): Promise<void> }> {
+  const server = createServer((request, response) => {
+    if (request.url !== "/metrics") return answer(response, 404, "text/plain", "there is /metrics\n");
+    if (request.method !== "GET" && request.method !== "HEAD") return answer(response, 405, "text/plain", "");
+    metrics.text().then(
+      (text) => answer(response, 200, metrics.contentType, text),
+      (error: unknown) => {
+        onError(error);
+        answer(response, 500, "text/plain", `${error instanceof Error ? error.message : error}\n`);
+      },
+    );
+  });
+  // A scraper that never finishes its request holds a socket, not the daemon.
+  server.requestTimeout = 10_000;
+  server.headersTimeout = 5_000;
+  server.maxConnections = 16;
+  await new Promise<void>((listening, failed) => {
+    server.once("error", (cause) =>
+      failed(new MetricsError(`metrics can't be served on ${host}:${port}: ${cause.message}`, { cause })),
+    );
+    server.listen(port, host, listening);
+  });
+  server.on("error", onError);
+  return {
+    port: (server.address() as AddressInfo).port,
+    close: () =>
+      new Promise((closed) => {
+        server.close(() => closed());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+function answer(response: ServerResponse, code: number, type: string, body: string): void {
+  response.writeHead(code, { "content-type": type, "content-length": Buffer.byteLength(body) });
+  response.end(response.req.method === "HEAD" ? "" : body);
+}
