@@ -30,6 +30,8 @@ import { enableForwarding } from "./sysctls.ts";
 const PASS_INTERVAL_MS = 30_000;
 /** After a pass that failed. */
 const PASS_RETRY_MS = 2_000;
+/** How many of the addresses that are in no subnet any more are named at the start. */
+const STRAYS_TOLD = 20;
 /** Editors and config maps change a file in several steps; this long after the last one it is read. */
 const SETTLE_MS = 50;
 /** Between looks whether some of the addresses' history has had its time. */
@@ -174,6 +176,11 @@ async function openIpam(config: Config, bootId: string, log: Log, closers: Close
     throw error;
   }
   closers.push(() => service.close());
+  const { strays } = await service.counts();
+  if (strays.size > 0) {
+    const fields = { count: strays.size, addresses: [...strays].slice(0, STRAYS_TOLD) };
+    log.warn(fields, "addresses are held that are in no subnet of this node any more; their pods keep them until DEL");
+  }
   return service;
 }
 

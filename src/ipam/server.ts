@@ -139,11 +139,15 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
     ),
     status: unary("Status", async (): Promise<wire.StatusResponse> => {
       const { subnets, strays } = await service.counts();
-      return { routesSynced: routesSynced(), subnets: subnets.map(toSubnet), strayAddresses: strays };
+      return { routesSynced: routesSynced(), subnets: subnets.map(toSubnet), strayAddresses: strays.size };
     }),
     listAllocations: unary("ListAllocations", async (): Promise<wire.ListAllocationsResponse> => {
       const { allocations, subnets, strays } = await service.list();
-      return { allocations: allocations.map(toAllocation), subnets: subnets.map(toSubnet), strayAddresses: strays };
+      return {
+        allocations: allocations.map(toAllocation),
+        subnets: subnets.map(toSubnet),
+        strayAddresses: strays.size,
+      };
     }),
     listResting: unary("ListResting", async (): Promise<wire.ListRestingResponse> => {
       return { resting: (await service.resting()).map(toResting) };

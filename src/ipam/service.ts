@@ -107,8 +107,8 @@ export interface CheckResult {
 /** How full the subnets are. */
 export interface IpamCounts {
   readonly subnets: readonly SubnetCounts[];
-  /** How many addresses are held that are in none of them any more. */
-  readonly strays: number;
+  /** Addresses that are held and are in none of them any more. */
+  readonly strays: ReadonlySet<string>;
 }
 
 export interface IpamState extends IpamCounts {
@@ -299,7 +299,7 @@ export class IpamService {
   }
 
   #counts(): IpamCounts {
-    return { subnets: this.#allocator.counts(this.#now()), strays: this.#allocator.strays.size };
+    return { subnets: this.#allocator.counts(this.#now()), strays: this.#allocator.strays };
   }
 
   /** Who has held addresses, and who holds them now. In the time of the query's interval and what came after it. */
