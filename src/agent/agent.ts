@@ -9,16 +9,19 @@ import { HostPorts } from "../hostport/host-ports.ts";
 import { readBootId } from "../ipam/boot-id.ts";
 import { replayJournal } from "../ipam/journal.ts";
 import type { AllocationRecord } from "../ipam/records.ts";
+import type { KernelMark } from "../ipam/recovered.ts";
+import { repairDatabase } from "../ipam/repair.ts";
 import { type IpamServer, serveIpam } from "../ipam/server.ts";
 import { IpamService } from "../ipam/service.ts";
 import { refuseWhenTaken } from "../ipam/socket-claim.ts";
-import { Store } from "../ipam/store.ts";
+import { type OpenedStore, Store, StoreError } from "../ipam/store.ts";
 import { formatPrefix } from "../net/prefix.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from "../netlink/event-loop.ts";
 import { PeersError } from "../routes/errors.ts";
 import { type Node, PEERS_MAX_BYTES, parsePeers } from "../routes/peers.ts";
 import type { Config } from "./config.ts";
 import { sweepJournal } from "./journal-sweep.ts";
+import { readKernelMarks } from "./kernel-marks.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
 import type { Metrics } from "./metrics.ts";
@@ -158,7 +161,9 @@ async function readPeersFile(path: string): Promise<string> {
 }
 
 async function openIpam(config: Config, bootId: string, log: Log, closers: Closer[]): Promise<IpamService> {
-  const { store, snapshot } = await Store.open(config.stateDir);
+  const lookedAtMs = Date.now();
+  const marks = await lookAtKernel();
+  const { store, snapshot } = await openStore(config.stateDir, marks, log);
   let service: IpamService;
   try {
     const effects = await openHostPorts(config, snapshot.allocations.values(), log, closers);
@@ -171,6 +176,7 @@ async function openIpam(config: Config, bootId: string, log: Log, closers: Close
       bootId,
       log,
     });
+    await recoverTheLost(service, marks, lookedAtMs, log);
   } catch (error) {
     await store.close();
     throw error;
@@ -182,6 +188,44 @@ async function openIpam(config: Config, bootId: string, log: Log, closers: Close
     log.warn(fields, "addresses are held that are in no subnet of this node any more; their pods keep them until DEL");
   }
   return service;
+}
+
+/** What is up of the node's attachments before anything of the daemon is. */
+async function lookAtKernel(): Promise<KernelMark[]> {
+  const netlink = Netlink.open(NETLINK_ROUTE);
+  try {
+    return await readKernelMarks(netlink);
+  } finally {
+    netlink.close();
+  }
+}
+
+/** The database; a damaged one is moved aside and a new one made of what can be read of it. */
+async function openStore(stateDir: string, marks: readonly KernelMark[], log: Log): Promise<OpenedStore> {
+  try {
+    return await Store.open(stateDir);
+  } catch (err) {
+    if (!(err instanceof StoreError) || err.code !== "STORE_DAMAGED") throw err;
+    log.error({ err, damages: err.damages }, "the database is damaged; it is moved aside and repaired");
+    const report = await repairDatabase(stateDir, marks, Date.now());
+    log.error(report, "the database is repaired as far as it could be read; the damaged one is kept");
+    return await Store.open(stateDir);
+  }
+}
+
+/** Keeps the addresses of pods that are up and that the database has lost. */
+async function recoverTheLost(
+  service: IpamService,
+  marks: readonly KernelMark[],
+  lookedAtMs: number,
+  log: Log,
+): Promise<void> {
+  const { records, problems } = await service.recover(marks, lookedAtMs);
+  for (const { hostIfname, pod, addresses } of records) {
+    const fields = { hostIfname, pod, addresses };
+    log.error(fields, "the database doesn't know this link; its addresses are kept until its DEL comes or it is gone");
+  }
+  for (const problem of problems) log.error({ problem }, "the kernel contradicts the database");
 }
 
 /**

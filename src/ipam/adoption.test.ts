@@ -3,9 +3,10 @@ import { expect, test } from "vitest";
 import { attachmentKey } from "../net/names.ts";
 import { readAdoption } from "./adoption.ts";
 import type { AdoptionRequest } from "./adoption-request.ts";
-import { gatewayAttachment, parseAllocation, parseSnapshot, writesOf } from "./records.ts";
+import { gatewayAttachment, parseAllocation, writesOf } from "./records.ts";
 import { parseAdoptRequest, parseUndoAdoptionRequest } from "./requests.ts";
 import { IpamService } from "./service.ts";
+import { parseSnapshot } from "./snapshot.ts";
 import { attachment, BOOT_ID, prefixes, request } from "./testing/fixtures.ts";
 import { MemoryDisk, MemoryStore } from "./testing/memory-store.ts";
 

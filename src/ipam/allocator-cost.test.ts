@@ -15,7 +15,7 @@ session.post("Profiler.startPreciseCoverage", { callCount: true, detailed: true 
 const { Allocator } = await import("./allocator.ts");
 const { formatAddress } = await import("../net/address.ts");
 const { addressAt, parsePrefix } = await import("../net/prefix.ts");
-const { parseSnapshot } = await import("./records.ts");
+const { parseSnapshot } = await import("./snapshot.ts");
 const { BOOT_ID, prefixes, request } = await import("./testing/fixtures.ts");
 
 const REST = 120_000;

@@ -6,7 +6,8 @@ import { parseRange } from "../net/range.ts";
 import { Allocator } from "./allocator.ts";
 import type { AddressRules } from "./layout.ts";
 import type { AllocationRequest } from "./plans.ts";
-import { gatewayAttachment, isGateway, type PortMapping, parseSnapshot, writesOf } from "./records.ts";
+import { gatewayAttachment, isGateway, type PortMapping, writesOf } from "./records.ts";
+import { parseSnapshot } from "./snapshot.ts";
 import { attachment, BOOT_ID, prefixes, request } from "./testing/fixtures.ts";
 
 const REST = 120_000;

@@ -20,6 +20,7 @@ import type { AdoptPlan, AllocatePlan, AllocationRequest, Holders, Refusal, Rele
 import type { Candidate } from "./pool.ts";
 import { PortIndex } from "./port-index.ts";
 import { type AllocationRecord, type Change, gatewayAttachment, isGateway, type Snapshot } from "./records.ts";
+import { isRecovered, recoveredAttachment } from "./recovered.ts";
 
 /** How long an address rests by default: longer than the longest conntrack entry of a half-open flow (SYN_SENT, 120 s). */
 export const DEFAULT_COOLDOWN_MS = 120_000;
@@ -43,6 +44,10 @@ export class Allocator {
   readonly #holders = new Map<string, string>();
   readonly #strays = new Set<string>();
   readonly #ports = new PortIndex();
+  /** Name of a host link to the key of its one attachment. */
+  readonly #links = new Map<string, string>();
+  /** Keys of recovered records. */
+  readonly #recovered = new Set<string>();
   /** Addresses of the gateways of each network. */
   readonly #gateways = new Map<string, Set<string>>();
   /** When somebody last looked at the clock, and how far back it was set since the start, both in milliseconds. */
@@ -88,6 +93,11 @@ export class Allocator {
     if (existing !== undefined) {
       const held = request.requestedAddresses.every((address) => existing.addresses.includes(address));
       if (!held) return { kind: "differs", requested: request.requestedAddresses, record: existing };
+    }
+    const linkHolder = this.#links.get(request.hostIfname);
+    if (linkHolder !== undefined && linkHolder !== key) {
+      const holder = this.#allocations.get(linkHolder) as AllocationRecord;
+      return { kind: "linkTaken", hostIfname: request.hostIfname, holder };
     }
     const conflict = this.#ports.conflict(key, request.portMappings);
     if (conflict !== undefined) {
@@ -221,6 +231,21 @@ export class Allocator {
     };
   }
 
+  /** Whether there are records of which nobody knows whose they are. */
+  get hasRecovered(): boolean {
+    return this.#recovered.size > 0;
+  }
+
+  /**
+   * Whether the attachment is the one that a recovered record stands for: the link's name says so. Changes nothing.
+   * @param hostIfname the name that the attachment's host link has
+   */
+  planClaim(attachment: Attachment, hostIfname: string): Change | undefined {
+    const recovered = this.#allocations.get(attachmentKey(recoveredAttachment(hostIfname)));
+    if (recovered === undefined || this.#allocations.has(attachmentKey(attachment))) return undefined;
+    return { kind: "claim", recovered, record: { ...recovered, attachment } };
+  }
+
   /**
    * What a release gives back. Changes nothing.
    *
@@ -260,19 +285,19 @@ export class Allocator {
         this.#hold(change.record);
         break;
       case "confirm": {
-        const key = attachmentKey(change.record.attachment);
-        this.#ports.release(key, this.#allocations.get(key)?.portMappings ?? []);
-        this.#ports.hold(key, change.record.portMappings);
-        this.#allocations.set(key, change.record);
+        const before = this.#allocations.get(attachmentKey(change.record.attachment));
+        if (before !== undefined) this.#drop(before);
+        this.#index(change.record);
         break;
       }
+      case "claim":
+        this.#drop(change.recovered);
+        this.#index(change.record);
+        break;
       case "free":
-        this.#allocations.delete(attachmentKey(change.record.attachment));
+        this.#drop(change.record);
         this.#forgetGateway(change.record);
-        this.#ports.release(attachmentKey(change.record.attachment), change.record.portMappings);
         for (const address of change.record.addresses) {
-          this.#holders.delete(address);
-          this.#strays.delete(address);
           const place = this.#space.place(address);
           const { sticky } = change.record;
           place?.area.addresses.release(place.index, this.#steady(change.releasedAtMs), sticky);
@@ -288,11 +313,6 @@ export class Allocator {
     return this.#space.counts(this.#steady(nowMs));
   }
 
-  /** Some network has a gateway here, so that its subnet is on another plugin's bridge or link. */
-  get hasGateways(): boolean {
-    return this.#gateways.size > 0;
-  }
-
   /** Addresses that attachments hold in no subnet of this node any more. */
   get strays(): ReadonlySet<string> {
     return this.#strays;
@@ -305,6 +325,19 @@ export class Allocator {
     });
   }
 
+  /** Takes a record out of every index. The pools keep its addresses as held. */
+  #drop(record: AllocationRecord): void {
+    const key = attachmentKey(record.attachment);
+    this.#allocations.delete(key);
+    for (const address of record.addresses) {
+      this.#holders.delete(address);
+      this.#strays.delete(address);
+    }
+    this.#ports.release(key, record.portMappings);
+    this.#links.delete(record.hostIfname);
+    this.#recovered.delete(key);
+  }
+
   #hold(record: AllocationRecord): void {
     const key = attachmentKey(record.attachment);
     for (const address of record.addresses) {
@@ -313,13 +346,23 @@ export class Allocator {
       if (holder !== undefined) throw new Error(`${address} is held by ${holder} and was planned for ${key}`);
     }
     for (const address of record.addresses) {
-      this.#holders.set(address, key);
       const place = this.#space.place(address);
       place?.area.addresses.hold(place.index);
+    }
+    this.#index(record);
+  }
+
+  /** Takes a record into every index. */
+  #index(record: AllocationRecord): void {
+    const key = attachmentKey(record.attachment);
+    for (const address of record.addresses) {
+      this.#holders.set(address, key);
       if (this.#space.subnetOf(address) === undefined) this.#strays.add(address);
     }
     this.#allocations.set(key, record);
     this.#ports.hold(key, record.portMappings);
+    if (record.hostIfname !== "") this.#links.set(record.hostIfname, key);
+    if (isRecovered(record.attachment)) this.#recovered.add(key);
     if (isGateway(record.attachment)) {
       const { network } = record.attachment;
       const ofNetwork = this.#gateways.get(network) ?? new Set();

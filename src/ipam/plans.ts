@@ -87,6 +87,8 @@ export type Refusal =
   | { readonly kind: "addressTaken"; readonly address: string; readonly holder: AllocationRecord }
   /** An address that was asked for is kept for somebody who may come back for it. */
   | { readonly kind: "addressKept"; readonly address: string; readonly owner: string; readonly forMs: number }
+  /** The name of the host link is somebody's. */
+  | { readonly kind: "linkTaken"; readonly hostIfname: string; readonly holder: AllocationRecord }
   /** A port that was asked for is somebody's. */
   | {
       readonly kind: "portTaken";

@@ -10,11 +10,11 @@ import {
   gatewayAttachment,
   type PortMapping,
   parseAllocation,
-  parseSnapshot,
   RecordError,
   type Write,
   writesOf,
 } from "./records.ts";
+import { parseSnapshot } from "./snapshot.ts";
 import { BOOT_ID, request } from "./testing/fixtures.ts";
 
 const { attachment: ATTACHMENT, pod: POD, netns: NETNS, hostIfname: HOST_IFNAME } = request("a");
@@ -83,7 +83,8 @@ test("the format on disk is this, byte for byte", () => {
       key: KEY,
       value:
         '{"v":1,"network":"pods","containerId":"a","ifname":"eth0",' +
-        '"pod":{"namespace":"default","name":"pod-a","uid":"uid-a"},"netns":"/run/netns/a","hostIfname":"fl0123456789a",' +
+        '"pod":{"namespace":"default","name":"pod-a","uid":"uid-a"},"netns":"/run/netns/a","hostIfname":"' +
+        `${HOST_IFNAME}",` +
         '"addresses":["10.244.1.1","fd00::1"],"allocatedAtMs":1800000000000,"confirmedAtMs":1800000000001,' +
         `"bootId":"${BOOT_ID}"}`,
     },
@@ -96,6 +97,46 @@ test("the format on disk is this, byte for byte", () => {
     { type: "put", key: "r/10.244.1.1", value },
     { type: "put", key: "r/fd00::1", value },
   ]);
+});
+
+test("a database of the first version is read as it is, and what that version didn't know is none", () => {
+  const snapshot = parseSnapshot([
+    ["f", '{"v":1}'],
+    [
+      KEY,
+      '{"v":1,"network":"pods","containerId":"a","ifname":"eth0",' +
+        '"pod":{"namespace":"default","name":"pod-a","uid":"uid-a"},"netns":"/run/netns/a","hostIfname":"fl0123456789a",' +
+        '"addresses":["10.244.1.1","fd00::1"],"allocatedAtMs":1800000000000,"bootId":"b"}',
+    ],
+    ["r/10.244.1.2", '{"v":1,"releasedAtMs":1800000000002,"holder":"pods/b/eth0"}'],
+  ]);
+  expect([...snapshot.allocations.values()]).toMatchObject([
+    {
+      attachment: ATTACHMENT,
+      addresses: ["10.244.1.1", "fd00::1"],
+      confirmedAtMs: 1_800_000_000_000,
+      portMappings: [],
+      aliases: [],
+      extra: {},
+    },
+  ]);
+  expect([...snapshot.released]).toEqual([["10.244.1.2", { releasedAtMs: 1_800_000_000_002, holder: "pods/b/eth0" }]]);
+});
+
+test.for<[title: string, other: Partial<AllocationRecord>, what: string]>([
+  ["an address", { addresses: ["fd00::1"] }, "address fd00::1"],
+  ["a host link", { hostIfname: record.hostIfname }, `host link ${record.hostIfname}`],
+  ["a port", { portMappings: [{ ...PORT, hostIp: "127.0.0.1" }] }, "tcp port 8080 of 127.0.0.1"],
+])("%s that two attachments have is a contradiction", ([, other, what]) => {
+  const entries = new Map<string, string>();
+  const { attachment, hostIfname } = request("b");
+  const second = { ...record, addresses: ["fd00::2"], attachment, hostIfname, ...other };
+  for (const one of [{ ...record, portMappings: [PORT] }, second])
+    apply(entries, writesOf({ kind: "hold", record: one }));
+  expect(failureOf(() => parseSnapshot(entries))).toMatchObject({
+    code: "RECORD_CONFLICT",
+    message: `record "a/pods/b/eth0": ${what} is held by "a/pods/a/eth0" too`,
+  });
 });
 
 test("port mappings are a field of their own, which old readers keep, and old records have none", () => {

@@ -9,7 +9,8 @@
 //   r/<address>        ReleaseRecord as JSON         when an address came back; none for a held address
 //   h/…                Tenure as JSON                who held an address until when: history.ts
 //
-// There is no second table for the unique address index: it follows from the allocation records, so the two cannot drift.
+// There are no second tables for the unique indexes (address, host link, port of the node): they follow from the allocation
+// records, so the two cannot drift.
 import { familyOf, formatAddress, parseAddress } from "../net/address.ts";
 import { isAlias } from "../net/dns-name.ts";
 import { type Attachment, attachmentKey } from "../net/names.ts";
@@ -22,8 +23,8 @@ export const FORMAT_VERSION = 1;
 /** Key of the database's format marker. */
 export const FORMAT_KEY = "f";
 
-const ALLOCATION_PREFIX = "a/";
-const RELEASE_PREFIX = "r/";
+export const ALLOCATION_PREFIX = "a/";
+export const RELEASE_PREFIX = "r/";
 
 /** The pod as the runtime named it; attributes, never a key. Unknown parts are "". */
 export interface PodName {
@@ -138,6 +139,8 @@ export type Change =
   | { readonly kind: "hold"; readonly record: AllocationRecord }
   /** The attachment, which holds the same addresses already, asked again; its attributes, ports and aliases may be new. */
   | { readonly kind: "confirm"; readonly record: AllocationRecord }
+  /** The attachment turns out to be the one that a recovered record stands for, and takes its place: recovered.ts. */
+  | { readonly kind: "claim"; readonly recovered: AllocationRecord; readonly record: AllocationRecord }
   /** The attachment gives all its addresses back. */
   | { readonly kind: "free"; readonly record: AllocationRecord; readonly releasedAtMs: number }
   /** Addresses of subnets that are no longer ours have rested, so nothing needs to be known of them. */
@@ -165,6 +168,11 @@ export function writesOf(change: Change): Write[] {
       ];
     case "confirm":
       return [putAllocation(change.record)];
+    case "claim":
+      return [
+        { type: "del", key: ALLOCATION_PREFIX + attachmentKey(change.recovered.attachment) },
+        putAllocation(change.record),
+      ];
     case "free": {
       const holder = attachmentKey(change.record.attachment);
       const { sticky } = change.record;
@@ -184,7 +192,8 @@ export function formatWrite(): Write {
   return { type: "put", key: FORMAT_KEY, value: JSON.stringify({ v: FORMAT_VERSION }) };
 }
 
-function putAllocation(record: AllocationRecord): Write {
+/** What makes a record durable. */
+export function putAllocation(record: AllocationRecord): Write {
   const { network, containerId, ifname } = record.attachment;
   return {
     type: "put",
@@ -211,40 +220,6 @@ function putAllocation(record: AllocationRecord): Write {
       sticky: record.sticky,
     }),
   };
-}
-
-/**
- * All entries of a database. Keys of a kind that this version does not know are a newer writer's additions and left alone.
- * @throws RecordError also when two attachments hold one address: serving then would be choosing whose traffic breaks.
- */
-export function parseSnapshot(entries: Iterable<readonly [key: string, value: string]>): Snapshot {
-  const allocations = new Map<string, AllocationRecord>();
-  const released = new Map<string, ReleaseRecord>();
-  const holders = new Map<string, string>();
-  for (const [key, value] of entries) {
-    if (key === FORMAT_KEY) {
-      parseValue(key, value);
-    } else if (key.startsWith(ALLOCATION_PREFIX)) {
-      const record = parseAllocation(key, value);
-      for (const address of record.addresses) {
-        const other = holders.get(address);
-        if (other !== undefined) {
-          throw new RecordError(
-            "RECORD_CONFLICT",
-            key,
-            `address ${address} is held by ${JSON.stringify(other)} too; remove the wrong one of the two attachments`,
-          );
-        }
-        holders.set(address, key);
-      }
-      allocations.set(key.slice(ALLOCATION_PREFIX.length), record);
-    } else if (key.startsWith(RELEASE_PREFIX)) {
-      released.set(parseReleasedAddress(key), parseRelease(key, value));
-    }
-  }
-  // A held address is held, whatever is said of its past.
-  for (const address of holders.keys()) released.delete(address);
-  return { allocations, released };
 }
 
 /** One allocation record. @throws RecordError */
@@ -297,7 +272,8 @@ export function parseAllocation(key: string, value: string): AllocationRecord {
   };
 }
 
-function parseRelease(key: string, value: string): ReleaseRecord {
+/** One release record. @throws RecordError */
+export function parseRelease(key: string, value: string): ReleaseRecord {
   const object = parseValue(key, value);
   return {
     releasedAtMs: time(key, "releasedAtMs", object["releasedAtMs"]),
@@ -334,7 +310,8 @@ export function parseValue(key: string, value: string): Record<string, unknown> 
   return object;
 }
 
-function parseReleasedAddress(key: string): string {
+/** The address that a release record is about. @throws RecordError */
+export function parseReleasedAddress(key: string): string {
   const text = key.slice(RELEASE_PREFIX.length);
   if (canonical(text) !== text) throw new RecordError("RECORD_INVALID", key, "its key is not a canonical address");
   return text;

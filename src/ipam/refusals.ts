@@ -51,6 +51,8 @@ export function refusalError(refusal: Refusal): IpamError {
         "IPAM_TAKEN",
         `requested address ${refusal.address} is held by ${describeHolder(refusal.holder)}`,
       );
+    case "linkTaken":
+      return new IpamError("IPAM_TAKEN", `host link ${refusal.hostIfname} is ${describeHolder(refusal.holder)}'s`);
     case "portTaken": {
       const { wanted, held, holder } = refusal;
       return new IpamError(

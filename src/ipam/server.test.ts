@@ -9,9 +9,9 @@ import { Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
 import type { PodEnd } from "./pod-end.ts";
-import { parseSnapshot } from "./records.ts";
 import { type IpamLog, serveIpam, toServiceDefinition } from "./server.ts";
 import { IpamService } from "./service.ts";
+import { parseSnapshot } from "./snapshot.ts";
 import { claimSocket } from "./socket-claim.ts";
 import { Store } from "./store.ts";
 import { attachment, BOOT_ID, prefixes, request, temporaryDirectory } from "./testing/fixtures.ts";
@@ -132,7 +132,7 @@ test("a client gets addresses of both families, the MTU, the same again, and giv
       attachment: attachment("a"),
       pod: { namespace: "default", name: "pod-a", uid: "uid-a" },
       netns: "/run/netns/a",
-      hostIfname: "fl0123456789a",
+      hostIfname: request("a").hostIfname,
       addresses: first.addresses,
     },
   ]);

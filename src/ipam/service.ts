@@ -6,7 +6,8 @@
 // one address and no port twice. What is said comes from behind the disk. Requests for one attachment wait for each other, so a retry finds
 // either a durable allocation or none. After a failed commit the memory is not repaired but read from the disk again,
 // since whether a failed write is there only the disk knows; until that works, nothing is served.
-import { type Attachment, attachmentKey } from "../net/names.ts";
+import { createHash } from "node:crypto";
+import { type Attachment, attachmentKey, hostLinkName } from "../net/names.ts";
 import type { Prefix } from "../net/prefix.ts";
 import type { RestingAddress, SubnetCounts } from "./address-space.ts";
 import type { AdoptionRequest } from "./adoption-request.ts";
@@ -24,6 +25,7 @@ import { KeyedLock } from "./keyed-lock.ts";
 import type { AddressRules } from "./layout.ts";
 import type { AllocationRequest } from "./plans.ts";
 import { type AllocationRecord, type Change, type Snapshot, writesOf } from "./records.ts";
+import { type KernelMark, planRecovery, type Recovery } from "./recovered.ts";
 import { refusalError } from "./refusals.ts";
 import type { RecordStore } from "./store.ts";
 
@@ -41,14 +43,6 @@ export interface AttachmentEffects {
   check?(record: AllocationRecord): Promise<string[]>;
   /** Ends what is left of the conversations of addresses that were given back. In the background: nobody waits for it. */
   forget?(addresses: readonly string[]): void;
-  /**
-   * The same for addresses that somebody had before and that are given again: the answer waits until it resolves. What was
-   * begun after the release may not have been done, as after a crash. Never rejects.
-   *
-   * @param reachable connections may have come since, too: a network of another plugin has its subnet on a bridge, where
-   * packets to addresses that nobody has are not dropped at once
-   */
-  forgetNow?(addresses: readonly string[], reachable: boolean): Promise<void>;
 }
 
 /** Where the service tells what it could not do and went on without; pino's shape. */
@@ -180,16 +174,14 @@ export class IpamService {
   /** Gives the attachment its addresses and ports, once they are durable. Asked again it gives the same addresses. */
   async allocate(request: AllocationRequest): Promise<AllocateResult> {
     return this.#exclusively(request.attachment, async () => {
+      const claim = this.#planClaim(request.attachment, request.hostIfname);
+      if (claim !== undefined) await this.#commit([claim]);
       const before = this.#durable.get(attachmentKey(request.attachment));
       // Plan, apply and the start of the commit are one turn of the event loop: nobody plans in between.
       const plan = this.#allocator.planAllocate(request, this.#bootId, this.#now());
       if (plan.kind !== "new" && plan.kind !== "existed") throw refusalError(plan);
       globalThis.faultPoint?.("daemon.allocation-planned");
-      const committed = this.#commit(plan.changes);
-      const { usedBefore } = plan;
-      const reachable = this.#allocator.hasGateways;
-      const forgotten = usedBefore.length === 0 ? undefined : this.#effects?.forgetNow?.(usedBefore, reachable);
-      await Promise.all([committed, forgotten]);
+      await this.#commit(plan.changes);
       globalThis.faultPoint?.("daemon.allocation-durable");
       if (plan.record.portMappings.length > 0) await this.#setEffects(plan.record, plan.kind === "new");
       else if (before !== undefined) await this.#clearEffects(before);
@@ -211,7 +203,11 @@ export class IpamService {
     deletedAtMs?: number,
     cause: ReleaseCause = deletedAtMs === undefined ? "del" : "journal",
   ): Promise<ReleaseResult> {
-    return this.#exclusively(attachment, () => this.#release(attachment, deletedAtMs, cause));
+    return this.#exclusively(attachment, async () => {
+      const claim = this.#planClaim(attachment);
+      if (claim !== undefined) await this.#commit([claim]);
+      return this.#release(attachment, deletedAtMs, cause);
+    });
   }
 
   /**
@@ -251,6 +247,20 @@ export class IpamService {
     return released;
   }
 
+  /**
+   * Holds the addresses that the kernel has for links whose record is lost, once that is durable. To be called before anything is
+   * served.
+   * @param nowMs from before the kernel was looked at
+   */
+  async recover(marks: readonly KernelMark[], nowMs: number): Promise<Recovery> {
+    this.#refuseWhenClosed();
+    await this.#healthy();
+    const known = { allocations: this.#durable, released: new Map() };
+    const recovery = planRecovery(known, marks, this.#bootId, nowMs);
+    if (recovery.records.length > 0) await this.#commit(recovery.records.map((record) => ({ kind: "hold", record })));
+    return recovery;
+  }
+
   /** All durable allocations, gateways too, and the counts of the subnets (which know of commits under way). */
   async list(): Promise<IpamState> {
     this.#refuseWhenClosed();
@@ -280,6 +290,8 @@ export class IpamService {
   async check(attachment: Attachment): Promise<CheckResult> {
     // Not beside an ADD or a DEL of it: between the disk and the kernel they look like a difference.
     return this.#exclusively(attachment, async () => {
+      const claim = this.#planClaim(attachment);
+      if (claim !== undefined) await this.#commit([claim]);
       const record = await this.get(attachment);
       if (record.portMappings.length === 0) return { record, problems: [] };
       try {
@@ -358,6 +370,11 @@ export class IpamService {
     });
   }
 
+  /** What makes an attachment that is recognised take over what was recovered of it; undefined when nothing was. */
+  #planClaim(attachment: Attachment, hostIfname = hostLinkName(attachment, sha256)): Change | undefined {
+    return this.#allocator.hasRecovered ? this.#allocator.planClaim(attachment, hostIfname) : undefined;
+  }
+
   async #release(attachment: Attachment, deletedAtMs: number | undefined, cause: ReleaseCause): Promise<ReleaseResult> {
     let plan = this.#allocator.planRelease(attachment, this.#now(), deletedAtMs);
     globalThis.faultPoint?.("daemon.release-begun");
@@ -429,6 +446,10 @@ export class IpamService {
       case "confirm":
         this.#durable.set(attachmentKey(change.record.attachment), change.record);
         break;
+      case "claim":
+        this.#durable.delete(attachmentKey(change.recovered.attachment));
+        this.#durable.set(attachmentKey(change.record.attachment), change.record);
+        break;
       case "free":
         this.#durable.delete(attachmentKey(change.record.attachment));
         break;
@@ -462,6 +483,10 @@ export class IpamService {
     for (const [key, record] of snapshot.allocations) this.#durable.set(key, record);
     globalThis.faultPoint?.("daemon.recovered");
   }
+}
+
+function sha256(text: string): Uint8Array {
+  return createHash("sha256").update(text).digest();
 }
 
 function storeError(cause: unknown): IpamError {

@@ -165,19 +165,19 @@ test("records that cannot be served from are refused with path and key, and the 
   const dir = await temporaryDirectory();
   await planted(dir, { "a/pods/a/eth0": "{" });
   await expect(Store.open(dir)).rejects.toMatchObject({
-    code: "STORE_RECORDS",
-    message: `${join(dir, "ipam.db")}: record "a/pods/a/eth0": it is not JSON`,
+    code: "STORE_DAMAGED",
+    message: `${join(dir, "ipam.db")}: the database is damaged: record "a/pods/a/eth0": it is not JSON`,
     cause: { code: "RECORD_INVALID", key: "a/pods/a/eth0" },
   });
   await planted(dir, { "a/pods/a/eth0": '{"v":2}' });
-  await expect(Store.open(dir)).rejects.toMatchObject({ code: "STORE_RECORDS", cause: { code: "RECORD_NEWER" } });
+  await expect(Store.open(dir)).rejects.toMatchObject({ code: "STORE_NEWER", cause: { code: "RECORD_NEWER" } });
 });
 
 test("a database of a newer format is refused even if it is empty", async () => {
   const dir = await temporaryDirectory();
   await planted(dir, { f: '{"v":2}' });
   await expect(Store.open(dir)).rejects.toMatchObject({
-    code: "STORE_RECORDS",
+    code: "STORE_NEWER",
     cause: { code: "RECORD_NEWER", key: "f" },
   });
 });
@@ -190,8 +190,8 @@ test("a database that lost its CURRENT file is refused and not made an empty one
   await unlink(join(store.path, "CURRENT"));
   const before = await readdir(store.path);
   await expect(Store.open(dir)).rejects.toMatchObject({
-    code: "STORE_OPEN",
-    message: expect.stringContaining("no file CURRENT"),
+    code: "STORE_DAMAGED",
+    message: expect.stringContaining("CURRENT: it is missing"),
   });
   expect(await readdir(store.path)).toEqual(before);
 });
@@ -208,8 +208,8 @@ test("a state directory that is a file, and a database of garbage, are clear err
   await mkdir(path);
   await writeFile(join(path, "CURRENT"), "garbage");
   await expect(Store.open(dir)).rejects.toMatchObject({
-    code: "STORE_OPEN",
-    message: expect.stringContaining(`${path}: the database cannot be opened`),
+    code: "STORE_DAMAGED",
+    message: `${path}: the database is damaged: CURRENT: it doesn't name a manifest`,
   });
 });
 

@@ -7,14 +7,16 @@
 // processes in: databases open in this process are remembered here, and LevelDB is not asked. And after a write that failed
 // half-way (a full disk) its log may hold a torn record, behind which a later, successful one would be lost on the next
 // start: so after any failure the database has to be opened again, which reads the log to its end and begins a new one.
-import { constants, type Dirent } from "node:fs";
-import { chmod, mkdir, open, readdir, realpath } from "node:fs/promises";
+import { constants } from "node:fs";
+import { chmod, mkdir, open, readdir, realpath, rename, rm } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { type BatchOperation, Level } from "level";
 import { CommitQueue } from "./commit-queue.ts";
 import { HISTORY_RANGE, type HistoryReader, type KeyRange, parseHistoryKey } from "./history.ts";
+import { type Damage, inspectDatabase } from "./inspect.ts";
 import { describeHolder } from "./lock-holder.ts";
-import { FORMAT_KEY, formatWrite, parseSnapshot, RecordError, type Snapshot, type Write } from "./records.ts";
+import { FORMAT_KEY, formatWrite, RecordError, type Snapshot, type Write } from "./records.ts";
+import { parseSnapshot } from "./snapshot.ts";
 
 /** What the service needs of a database. */
 export interface RecordStore extends HistoryReader {
@@ -33,8 +35,10 @@ export type StoreErrorCode =
   | "STORE_LOCKED"
   /** The directory or the database cannot be opened. */
   | "STORE_OPEN"
-  /** What is in it cannot be served from; `cause` is a RecordError with the key. */
-  | "STORE_RECORDS"
+  /** It is damaged: `damages` says what. Nothing has been changed; repair.ts can make one of it that can be served from. */
+  | "STORE_DAMAGED"
+  /** A newer program wrote it; `cause` is a RecordError with the key. */
+  | "STORE_NEWER"
   /** A write failed; nothing can be said of what is on disk until it is opened again. */
   | "STORE_WRITE"
   /** Something could not be read; what is in memory is as good as before. */
@@ -46,15 +50,21 @@ export class StoreError extends Error {
   override readonly name = "StoreError";
   readonly code: StoreErrorCode;
   readonly path: string;
-  constructor(code: StoreErrorCode, path: string, message: string, cause?: unknown) {
+  /** Files or records; empty unless the code is STORE_DAMAGED. */
+  readonly damages: readonly Damage[];
+  constructor(code: StoreErrorCode, path: string, message: string, cause?: unknown, damages: readonly Damage[] = []) {
     super(`${path}: ${message}`, { cause });
     this.code = code;
     this.path = path;
+    this.damages = damages;
   }
 }
 
 /** Name of the database's directory in the state directory. */
 export const DATABASE_NAME = "ipam.db";
+
+/** A repaired database that is whole, until it takes the damaged one's place. */
+export const REPAIRED_NAME = "ipam.db.repaired";
 
 /** Real paths of the databases that are open in this process. */
 const openHere = new Set<string>();
@@ -63,6 +73,12 @@ const openHere = new Set<string>();
 const KEYS_AT_ONCE = 1_000;
 
 type Database = Level<string, string>;
+
+export interface OpenedStore {
+  readonly store: Store;
+  /** What is in it. */
+  readonly snapshot: Snapshot;
+}
 
 export class Store implements RecordStore {
   readonly path: string;
@@ -81,7 +97,8 @@ export class Store implements RecordStore {
    * Opens `<stateDir>/ipam.db`, which is made (mode 0700) if it isn't there, and reads all of it.
    * @throws StoreError
    */
-  static async open(stateDir: string): Promise<{ store: Store; snapshot: Snapshot }> {
+  static async open(stateDir: string): Promise<OpenedStore> {
+    await finishRepair(resolve(stateDir));
     const path = await prepareDirectory(join(resolve(stateDir), DATABASE_NAME));
     globalThis.faultPoint?.("daemon.database-directory-made");
     if (openHere.has(path)) {
@@ -89,6 +106,8 @@ export class Store implements RecordStore {
     }
     openHere.add(path);
     try {
+      await refuseWhenLocked(path);
+      await refuseWhenDamaged(path);
       const { database, snapshot } = await openDatabase(path);
       return { store: new Store(path, database), snapshot };
     } catch (error) {
@@ -182,20 +201,13 @@ export class Store implements RecordStore {
 
 /** Opens and reads a database that this process has not open. */
 async function openDatabase(path: string): Promise<{ database: Database; snapshot: Snapshot }> {
-  await checkFiles(path);
   // A new object each time, and only now: its constructor already schedules the opening.
   const database: Database = new Level(path, { keyEncoding: "utf8", valueEncoding: "utf8" });
   try {
     await database.open();
     globalThis.faultPoint?.("daemon.database-opened");
   } catch (cause) {
-    // `level` wraps what LevelDB said.
-    const reason = cause instanceof Error && cause.cause !== undefined ? cause.cause : cause;
-    if (isObject(reason) && reason["code"] === "LEVEL_LOCKED") {
-      const holder = await describeHolder(join(path, "LOCK"));
-      throw new StoreError("STORE_LOCKED", path, `the database is held by ${holder}`, cause);
-    }
-    throw new StoreError("STORE_OPEN", path, `the database cannot be opened: ${messageOf(reason)}`, cause);
+    throw await openError(path, cause);
   }
   try {
     // All but the history, of which the last key is enough.
@@ -213,8 +225,80 @@ async function openDatabase(path: string): Promise<{ database: Database; snapsho
     return { database, snapshot };
   } catch (cause) {
     await database.close();
-    if (cause instanceof RecordError) throw new StoreError("STORE_RECORDS", path, cause.message, cause);
+    if (cause instanceof RecordError && cause.code === "RECORD_NEWER") {
+      throw new StoreError("STORE_NEWER", path, cause.message, cause);
+    }
+    if (cause instanceof RecordError) throw damaged(path, cause.message, cause);
+    const reason = reasonOf(cause);
+    if (codeOf(reason) === "LEVEL_CORRUPTION") throw damaged(path, messageOf(reason), cause);
+    throw new StoreError("STORE_OPEN", path, `the database cannot be read: ${messageOf(reason)}`, cause);
+  }
+}
+
+async function openError(path: string, cause: unknown): Promise<StoreError> {
+  const reason = reasonOf(cause);
+  if (codeOf(reason) === "LEVEL_LOCKED") {
+    const holder = await describeHolder(join(path, "LOCK"));
+    return new StoreError("STORE_LOCKED", path, `the database is held by ${holder}`, cause);
+  }
+  if (codeOf(reason) === "LEVEL_CORRUPTION") return damaged(path, messageOf(reason), cause);
+  return new StoreError("STORE_OPEN", path, `the database cannot be opened: ${messageOf(reason)}`, cause);
+}
+
+function damaged(path: string, problem: string, cause: unknown): StoreError {
+  const message = `the database is damaged: ${problem}`;
+  return new StoreError("STORE_DAMAGED", path, message, cause, [{ file: DATABASE_NAME, problem }]);
+}
+
+/**
+ * LevelDB takes its lock and then refuses what is there, or that nothing is there: so this changes nothing.
+ * @throws StoreError STORE_LOCKED, STORE_OPEN
+ */
+export async function refuseWhenLocked(path: string): Promise<void> {
+  try {
+    await new Level(path, { createIfMissing: false, errorIfExists: true }).open();
+  } catch (cause) {
+    // Anything without a code is the refusal.
+    if (codeOf(reasonOf(cause)) !== undefined) throw await openError(path, cause);
+  }
+}
+
+/** @throws StoreError STORE_DAMAGED, STORE_OPEN */
+async function refuseWhenDamaged(path: string): Promise<void> {
+  let damages: Damage[];
+  try {
+    damages = await inspectDatabase(path);
+  } catch (cause) {
     throw new StoreError("STORE_OPEN", path, `the database cannot be read: ${messageOf(cause)}`, cause);
+  }
+  if (damages.length === 0) return;
+  const list = damages.map(({ file, problem }) => `${file}: ${problem}`).join("; ");
+  throw new StoreError("STORE_DAMAGED", path, `the database is damaged: ${list}`, undefined, damages);
+}
+
+/** What LevelDB said, which `level` wraps. */
+function reasonOf(error: unknown): unknown {
+  return error instanceof Error && error.cause !== undefined ? error.cause : error;
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && "code" in error ? error.code : undefined;
+}
+
+/** A repaired database that was whole when its maker was killed takes the place that the damaged one has left. */
+async function finishRepair(stateDir: string): Promise<void> {
+  const repaired = join(stateDir, REPAIRED_NAME);
+  const path = join(stateDir, DATABASE_NAME);
+  try {
+    const there = await readdir(stateDir);
+    if (!there.includes(REPAIRED_NAME)) return;
+    // With the damaged one still in its place, it is found and repaired once more.
+    if (there.includes(DATABASE_NAME)) await rm(repaired, { recursive: true });
+    else await rename(repaired, path);
+    await syncDirectory(stateDir);
+  } catch (cause) {
+    if (codeOf(cause) === "ENOENT" || codeOf(cause) === "ENOTDIR") return;
+    throw new StoreError("STORE_OPEN", path, `a repair could not be brought to its end: ${messageOf(cause)}`, cause);
   }
 }
 
@@ -234,36 +318,14 @@ async function prepareDirectory(path: string): Promise<string> {
   }
 }
 
-async function syncDirectory(path: string): Promise<void> {
+/** Makes the names in a directory durable. */
+export async function syncDirectory(path: string): Promise<void> {
   const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     await handle.sync();
   } finally {
     await handle.close();
   }
-}
-
-/**
- * LevelDB takes a directory without the file CURRENT for a new one and deletes the data files in it. A database that lost
- * that file must not become an empty one: every address would be given out a second time.
- */
-async function checkFiles(path: string): Promise<void> {
-  let files: Dirent[];
-  try {
-    files = await readdir(path, { withFileTypes: true });
-  } catch (cause) {
-    throw new StoreError("STORE_OPEN", path, `the directory cannot be read: ${messageOf(cause)}`, cause);
-  }
-  if (files.some(({ name }) => name === "CURRENT")) return;
-  // MANIFEST-* is written before CURRENT in a new database, so alone it means that its very first start was cut short.
-  const data = files.find(({ name }) => /\.(ldb|sst|log)$/.test(name));
-  if (data !== undefined) {
-    throw new StoreError("STORE_OPEN", path, `the database is damaged: there is ${data.name} but no file CURRENT`);
-  }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null;
 }
 
 function messageOf(error: unknown): string {

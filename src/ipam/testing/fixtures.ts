@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the tests of this folder share.
+import { createHash } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
-import type { Attachment } from "../../net/names.ts";
+import { type Attachment, hostLinkName } from "../../net/names.ts";
 import { parsePrefix } from "../../net/prefix.ts";
 import type { AllocationRequest } from "../plans.ts";
 
@@ -28,13 +29,17 @@ export function request(name: string, more: Partial<PlainRequest> = {}): PlainRe
     attachment: attachment(name),
     pod: { namespace: "default", name: `pod-${name}`, uid: `uid-${name}` },
     netns: `/run/netns/${name}`,
-    hostIfname: "fl0123456789a",
+    hostIfname: hostLinkName({ ...attachment(name), ...more.attachment }, sha256),
     requestedAddresses: [],
     portMappings: [],
     withGateway: false,
     aliases: [],
     ...more,
   };
+}
+
+function sha256(text: string): Uint8Array {
+  return createHash("sha256").update(text).digest();
 }
 
 export function prefixes(...texts: string[]) {

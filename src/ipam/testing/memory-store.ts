@@ -3,7 +3,8 @@
 // A database in memory with the faults that a disk has. service.test.ts runs the same cases on it and on the real one.
 import { CommitQueue } from "../commit-queue.ts";
 import { HISTORY_RANGE, type KeyRange, parseHistoryKey } from "../history.ts";
-import { parseSnapshot, type Snapshot, type Write } from "../records.ts";
+import type { Snapshot, Write } from "../records.ts";
+import { parseSnapshot } from "../snapshot.ts";
 import type { RecordStore } from "../store.ts";
 
 /** How the next write fails: with nothing written, or with everything written and the error told nevertheless. */
