@@ -20,6 +20,7 @@ import { NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from "../netlink/event-loop
 import { PeersError } from "../routes/errors.ts";
 import { type Node, PEERS_MAX_BYTES, parsePeers } from "../routes/peers.ts";
 import type { Config } from "./config.ts";
+import { EgressKeeper } from "./egress-keeper.ts";
 import { sweepJournal } from "./journal-sweep.ts";
 import { readKernelMarks } from "./kernel-marks.ts";
 import type { Log } from "./log.ts";
@@ -93,8 +94,13 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   closers.push(() => netlink.close());
   const keeper = new RouteKeeper(netlink, self, readPeers, nodes, log);
   await keeper.pass();
+  const egress = await openEgress(config, keeper.nodes, log, closers);
   globalThis.faultPoint?.("daemon.routes-synced");
-  const loop = new Loop(() => keeper.pass(), {
+  const pass = async () => {
+    await keeper.pass();
+    await egress?.pass(keeper.nodes);
+  };
+  const loop = new Loop(pass, {
     settleMs: SETTLE_MS,
     intervalMs: PASS_INTERVAL_MS,
     retryMs: PASS_RETRY_MS,
@@ -122,6 +128,17 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   }
   log.info({ socket: config.socket, podCIDRs: config.podCIDRs.map(formatPrefix), peers: config.peers }, "serving");
   globalThis.faultPoint?.("daemon.serving");
+}
+
+async function openEgress(
+  config: Config,
+  nodes: readonly Node[],
+  log: Log,
+  closers: Closer[],
+): Promise<EgressKeeper | undefined> {
+  const netlink = Netlink.open(NETLINK_NETFILTER);
+  closers.push(() => netlink.close());
+  return EgressKeeper.start(netlink, config.egress, config.podCIDRs, nodes, log);
 }
 
 /** Loaded only where somebody asks for it: the library and its samples are megabytes. */

@@ -50,6 +50,8 @@ test("a name and a subnet are enough", () => {
     retireAfterSeconds: 60,
     historyDays: 7,
     rules: NO_RULES,
+    egress: { masquerade: false, exceptCIDRs: [] },
+    metricsAddress: undefined,
   });
   expect(podCIDRs.map(formatPrefix)).toEqual(["10.244.1.0/24"]);
 });
@@ -92,6 +94,8 @@ antiSpoof: false
 coolDownSeconds: 5
 retireAfterSeconds: 7
 historyDays: 30
+egress: { masquerade: true, exceptCIDRs: [192.0.2.0/24, "2001:db8::/32"] }
+metricsAddress: 127.0.0.1:9470
 `,
   );
   expect(config).toEqual({
@@ -105,6 +109,8 @@ historyDays: 30
     coolDownSeconds: 5,
     retireAfterSeconds: 7,
     historyDays: 30,
+    egress: { masquerade: true, exceptCIDRs: ["192.0.2.0/24", "2001:db8::/32"].map(parsePrefix) },
+    metricsAddress: { host: "127.0.0.1", port: 9470 },
     rules: {
       draining: [parsePrefix("10.244.3.0/24")],
       excluded: ["10.244.2.0/28", "fd00:10:244:2::a-fd00:10:244:2::f"].map(parseRange),
@@ -290,4 +296,24 @@ test.for<[text: string, address: object | undefined]>([
   const args = [...GOOD, "--metrics-address", text];
   if (address !== undefined) expect(parse(args).metricsAddress).toEqual(address);
   else expect(refusal(args).message).toBe(`--metrics-address is ${JSON.stringify(text)}: is not HOST:PORT`);
+});
+
+test("flags set a key within another, and leave the file's other ones", () => {
+  const file = "egress: { masquerade: true, exceptCIDRs: [192.0.2.0/24] }";
+  expect(parse([...GOOD, "--egress-masquerade", "false"], file).egress).toEqual({
+    masquerade: false,
+    exceptCIDRs: [parsePrefix("192.0.2.0/24")],
+  });
+  const { egress } = parse([...GOOD, "--egress-except", "fd00::/8", "--egress-except", "10.0.0.0/8"], file);
+  expect(egress).toEqual({ masquerade: true, exceptCIDRs: ["fd00::/8", "10.0.0.0/8"].map(parsePrefix) });
+});
+
+test.for<[args: string[], file: string | undefined, message: string]>([
+  [["--egress-masquerade", "yes"], undefined, '--egress-masquerade is "yes": '],
+  [[], "egress: { masquerade: yes please }", 'egress.masquerade is "yes please": '],
+  [["--egress-except", "10.0.0.1/8"], undefined, "--egress-except: 10.0.0.1/8 has host bits set"],
+  [[], "egress: { exceptCIDRs: [everywhere] }", 'egress.exceptCIDRs: "everywhere" is not a subnet'],
+  [[], "egress: { snat: true }", "egress.snat is no key of the configuration"],
+])("%j with the file %j is refused by the name of what is wrong", ([args, file, message]) => {
+  expect(refusal([...GOOD, ...args], file).message).toContain(message);
 });

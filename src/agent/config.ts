@@ -11,6 +11,8 @@ import { type AddressRules, layOut } from "../ipam/layout.ts";
 import { formatPrefix, overlaps, type Prefix, parsePrefix } from "../net/prefix.ts";
 import { type AddressRange, parseRange } from "../net/range.ts";
 
+import type { EgressConf } from "./egress-keeper.ts";
+
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
 
 export interface Config {
@@ -36,6 +38,7 @@ export interface Config {
   readonly retireAfterSeconds: number;
   /** How long it stays known who held an address, in days; 0 for not at all. */
   readonly historyDays: number;
+  readonly egress: EgressConf;
   /** Where metrics are served; absent: nowhere. */
   readonly metricsAddress: { readonly host: string; readonly port: number } | undefined;
 }
@@ -66,6 +69,8 @@ export const USAGE = `usage: flatnetd --node-name NAME --pod-cidr CIDR [--pod-ci
   --cool-down-seconds N  how long an address rests before it is used again (default 120)
   --retire-after-seconds N  how long an attachment whose namespace is gone waits for its DEL (default 60; 0: for ever)
   --history-days N       how long it stays known who held an address (default 7; 0: not at all)
+  --egress-masquerade BOOLEAN  what pods send out of the cluster leaves with the node's address (default false)
+  --egress-except CIDR   destinations outside the cluster that see the pods' own addresses; again for more
   --metrics-address HOST:PORT  where Prometheus finds /metrics (default none)
   --help
 `;
@@ -100,6 +105,13 @@ const Schema = v.strictObject({
   antiSpoof: v.optional(v.boolean(), true),
   coolDownSeconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(86_400)), 120),
   retireAfterSeconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(86_400)), 60),
+  egress: v.optional(
+    v.strictObject({
+      masquerade: v.optional(v.boolean(), false),
+      exceptCIDRs: v.optional(v.array(v.string()), []),
+    }),
+    {},
+  ),
   metricsAddress: v.optional(v.pipe(v.string(), v.check(isHostPort, "is not HOST:PORT"))),
   historyDays: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3_650)), 7),
 });
@@ -115,9 +127,11 @@ const FLAGS: Readonly<Record<string, { key: string; again?: true; read: (text: s
   peers: { key: "peers", read: (text) => text },
   "log-level": { key: "logLevel", read: (text) => text },
   mtu: { key: "mtu", read: toNumber },
-  "anti-spoof": { key: "antiSpoof", read: (text) => (text === "true" ? true : text === "false" ? false : text) },
+  "anti-spoof": { key: "antiSpoof", read: toBoolean },
   "cool-down-seconds": { key: "coolDownSeconds", read: toNumber },
   "retire-after-seconds": { key: "retireAfterSeconds", read: toNumber },
+  "egress-masquerade": { key: "egress.masquerade", read: toBoolean },
+  "egress-except": { key: "egress.exceptCIDRs", again: true, read: (text) => text },
   "metrics-address": { key: "metricsAddress", read: (text) => text },
   "history-days": { key: "historyDays", read: toNumber },
 };
@@ -131,6 +145,10 @@ function parseHostPort(text: string): { host: string; port: number } | undefined
 
 function isHostPort(text: string): boolean {
   return parseHostPort(text) !== undefined;
+}
+
+function toBoolean(text: string): unknown {
+  return text === "true" ? true : text === "false" ? false : text;
 }
 
 function toNumber(text: string): unknown {
@@ -149,16 +167,18 @@ export function parseConfig(args: readonly string[], readFile: (path: string) =>
   const file = typeof flags["config"] === "string" ? readConfigFile(flags["config"], readFile) : {};
   const given: Record<string, unknown> = { ...file };
   /** Keys as the person who set them knows them: by the flag, unless the file has the value that counts. */
-  const names = new Map(Object.keys(file).map((key) => [key, key]));
+  const names = new Map(
+    Object.entries(file).flatMap(([key, value]) => namesIn(key, value).map((name) => [name, name])),
+  );
   for (const [flag, { key, read }] of Object.entries(FLAGS)) {
     const text = flags[flag];
-    if (text !== undefined) given[key] = Array.isArray(text) ? text.map(read) : read(String(text));
+    if (text !== undefined) put(given, key, Array.isArray(text) ? text.map(read) : read(String(text)));
     if (text !== undefined || !names.has(key)) names.set(key, `--${flag}`);
   }
   const nameOf = (key: string) => names.get(key) ?? key;
   const result = v.safeParse(Schema, given);
   if (!result.success) throw invalid(result.issues.map((issue) => describe(issue, nameOf)));
-  const { podCIDRs, drainingCIDRs, excluded, pools, peers, metricsAddress = "", ...rest } = result.output;
+  const { podCIDRs, drainingCIDRs, excluded, pools, peers, egress, metricsAddress = "", ...rest } = result.output;
   const prefixes = parseSubnets(podCIDRs, nameOf("podCIDRs"));
   const rules: AddressRules = {
     draining: parseSubnets(drainingCIDRs, nameOf("drainingCIDRs")),
@@ -172,7 +192,28 @@ export function parseConfig(args: readonly string[], readFile: (path: string) =>
   if (rest.mtu !== 0 && rest.mtu < least) {
     throw invalid([`${nameOf("mtu")} is ${rest.mtu}: IPv${family} needs at least ${least}`]);
   }
-  return { ...rest, podCIDRs: prefixes, rules, peers, metricsAddress: parseHostPort(metricsAddress) };
+  return {
+    ...rest,
+    podCIDRs: prefixes,
+    rules,
+    peers,
+    egress: parseEgress(egress, nameOf),
+    metricsAddress: parseHostPort(metricsAddress),
+  };
+}
+
+/** The name of a key, and of those within it. */
+function namesIn(key: string, value: unknown): string[] {
+  const inner = typeof value === "object" && value !== null && !Array.isArray(value) ? Object.keys(value) : [];
+  return [key, ...inner.map((name) => `${key}.${name}`)];
+}
+
+/** Sets a key, or one within another: "egress.masquerade". What was read from the file stays as it was. */
+function put(given: Record<string, unknown>, key: string, value: unknown): void {
+  const [outer = "", inner] = key.split(".");
+  const there = given[outer];
+  if (inner === undefined) given[outer] = value;
+  else given[outer] = { ...(typeof there === "object" ? there : {}), [inner]: value };
 }
 
 function parseFlags(args: readonly string[]): Record<string, unknown> {
@@ -237,6 +278,15 @@ function parseSubnets(texts: readonly string[], name: string): Prefix[] {
   return prefixes;
 }
 
+/** Exceptions may overlap whatever they like: they are one set. */
+function parseEgress(
+  { masquerade, exceptCIDRs }: { masquerade: boolean; exceptCIDRs: readonly string[] },
+  nameOf: (key: string) => string,
+): EgressConf {
+  const name = nameOf("egress.exceptCIDRs");
+  return { masquerade, exceptCIDRs: exceptCIDRs.flatMap((text) => parseSubnets([text], name)) };
+}
+
 function parseRanges(texts: readonly string[], name: string): AddressRange[] {
   const problems: string[] = [];
   const ranges = texts.flatMap((text) => {
@@ -267,7 +317,8 @@ function describe(issue: v.BaseIssue<unknown>, nameOf: (key: string) => string):
   if (issue.input === undefined) return `${rest.length === 0 ? nameOf(key) : [key, ...rest].join(".")} is missing`;
   if (issue.expected === "never") return `${[key, ...rest].join(".")} is no key of the configuration`;
   // What is wrong with one of a flag's values needs no index: the value is there to see.
-  const name = nameOf(key).startsWith("--") ? nameOf(key) : [key, ...rest].join(".");
+  const flag = [nameOf([key, ...rest].slice(0, 2).join(".")), nameOf(key)].find((text) => text.startsWith("--"));
+  const name = flag ?? [key, ...rest].join(".");
   return `${name} is ${JSON.stringify(issue.input)}: ${issue.message}`;
 }
 

@@ -36,6 +36,11 @@ export class RouteKeeper {
     return this.#mtu;
   }
 
+  /** The nodes that are known, as of the last pass. */
+  get nodes(): readonly Node[] {
+    return this.#nodes;
+  }
+
   /**
    * Whether a pass has been complete: the peers file was in order, every route was tried, and not all ways to peers were
    * refused. A single route that can't be set is in the log and doesn't count: one wrong line in the peers file must not

@@ -76,6 +76,20 @@ export function lookup(set: string): Expression {
   };
 }
 
+const NFT_LOOKUP_F_INV = 1;
+
+/** `[ lookup reg 1 set NAME 0x1 ]`: matches when it isn't. */
+export function lookupNot(set: string): Expression {
+  return {
+    name: "lookup",
+    attributes: [
+      [1, set],
+      [2, word(0)],
+      [5, NFT_LOOKUP_F_INV],
+    ],
+  };
+}
+
 /** `[ lookup reg 1 set NAME dreg 1 ]`: the same in a map, and what it maps to is in the registers after it. */
 export function lookupMap(map: string): Expression {
   return {
@@ -181,6 +195,12 @@ export function dnat(family: 4 | 6): Expression {
 
 /** `[ masq ]`: from the address of the node that it would itself use for that destination. */
 export const MASQUERADE: Expression = { name: "masq", attributes: [] };
+
+/** NF_NAT_RANGE_PROTO_RANDOM_FULLY of include/uapi/linux/netfilter/nf_nat.h. */
+const RANDOM_FULLY = 16;
+
+/** `[ masq flags 0x10 ]`: the same from any free port: two connections that begin at once don't take the same one. */
+export const MASQUERADE_FULLY_RANDOM: Expression = { name: "masq", attributes: [[1, RANDOM_FULLY]] };
 
 /** NFPROTO_IPV4 and NFPROTO_IPV6 by number of the family. */
 const NFPROTO = { 4: 2, 6: 10 } as const;

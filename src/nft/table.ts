@@ -18,6 +18,8 @@ export interface NftSet {
   readonly name: string;
   readonly key: readonly DataType[];
   readonly data?: readonly DataType[];
+  /** Its elements are the ends of intervals, which must not touch. */
+  readonly interval?: true;
   readonly elements: readonly Element[];
 }
 
@@ -25,6 +27,8 @@ export interface NftSet {
 export interface Element {
   readonly key: Uint8Array;
   readonly data?: Uint8Array;
+  /** The first key behind an interval, not one in it. */
+  readonly intervalEnd?: true;
 }
 
 /** A chain, which packets get to by a jump, or from the kernel where it has a hook. The policy is to accept. */
@@ -65,7 +69,9 @@ const NFT_MSG_NEWSET = 9;
 const NFT_MSG_NEWSETELEM = 12;
 const NFT_MSG_DELSETELEM = 14;
 
+const NFT_SET_INTERVAL = 4;
 const NFT_SET_MAP = 8;
+const NFT_SET_ELEM_INTERVAL_END = 1;
 const NF_ACCEPT = 1;
 
 /** Of one message, so that the 16 bits of an attribute's length are enough. */
@@ -98,8 +104,7 @@ export function replaceTable(table: Table): Request[][] {
     ...removeTable(name),
     nftRequest(NFT_MSG_NEWTABLE, NLM_F_CREATE, [[1, name]], `make nftables table ${name}`),
     ...table.sets.map((set, i) => newSet(name, set, i + 1)),
-    ...table.chains.map((chain) => newChain(name, chain)),
-    ...table.chains.flatMap((chain) => chain.rules.map((rule) => newRule(name, chain, rule))),
+    ...addChains(name, table.chains),
   ];
   const transactions = [structure];
   let bytes = structure.reduce((sum, { body }) => sum + body.length, 0);
@@ -112,6 +117,14 @@ export function replaceTable(table: Table): Request[][] {
     transactions.at(-1)?.push(request);
   }
   return transactions;
+}
+
+/** Makes chains with their rules in a table that is there. */
+export function addChains(table: string, chains: readonly Chain[]): Request[] {
+  return [
+    ...chains.map((chain) => newChain(table, chain)),
+    ...chains.flatMap((chain) => chain.rules.map((rule) => newRule(table, chain, rule))),
+  ];
 }
 
 /** The messages that leave no such table, whether there was one or not. */
@@ -129,7 +142,7 @@ export function addElements(table: string, set: string, elements: readonly Eleme
 
 /** Removes elements by their keys. One that isn't there is refused (ENOENT). */
 export function removeElements(table: string, set: string, elements: readonly Element[]): Request[] {
-  const keys = elements.map(({ key }) => ({ key }));
+  const keys = elements.map(({ data: _, ...rest }) => rest);
   return elementRequests(NFT_MSG_DELSETELEM, 0, table, set, keys, "remove from");
 }
 
@@ -143,9 +156,10 @@ function elementRequests(
 ): Request[] {
   const requests: Request[] = [];
   for (let at = 0; at < elements.length; at += ELEMENTS_PER_MESSAGE) {
-    const list = elements.slice(at, at + ELEMENTS_PER_MESSAGE).map(({ key, data }): Attribute => {
+    const list = elements.slice(at, at + ELEMENTS_PER_MESSAGE).map(({ key, data, intervalEnd }): Attribute => {
       const value: Attribute[] = data === undefined ? [] : [[2, [[1, data]]]];
-      return [1, [[1, [[1, key]]], ...value]];
+      const end: Attribute[] = intervalEnd ? [[3, NFT_SET_ELEM_INTERVAL_END]] : [];
+      return [1, [[1, [[1, key]]], ...value, ...end]];
     });
     const attributes: Attribute[] = [
       [1, table],
@@ -158,11 +172,11 @@ function elementRequests(
 }
 
 /** @param id tells sets that one transaction makes from each other */
-function newSet(table: string, { name, key, data }: NftSet, id: number): Request {
+function newSet(table: string, { name, key, data, interval }: NftSet, id: number): Request {
   const attributes: Attribute[] = [
     [1, table],
     [2, name],
-    [3, data === undefined ? 0 : NFT_SET_MAP],
+    [3, (data === undefined ? 0 : NFT_SET_MAP) | (interval ? NFT_SET_INTERVAL : 0)],
     [4, typeId(key)],
     [5, typeBytes(key)],
   ];
