@@ -14,7 +14,10 @@ export interface ParsedOptions {
   readonly words: readonly string[];
 }
 
-/** @throws CtlError CTL_USAGE naming what is wrong, also when there are more or fewer words than `words` names */
+/**
+ * @param words names of the words that have to be there, and behind them, in brackets, of those that may
+ * @throws CtlError CTL_USAGE naming what is wrong, also when there are more or fewer words than that
+ */
 export function readOptions(
   args: readonly string[],
   options: OptionNames,
@@ -31,7 +34,7 @@ export function readOptions(
     throw new CtlError("CTL_USAGE", cause instanceof Error ? cause.message : String(cause), cause);
   }
   const missing = words[parsed.positionals.length];
-  if (missing !== undefined) throw new CtlError("CTL_USAGE", `${missing} is missing`);
+  if (missing !== undefined && !missing.startsWith("[")) throw new CtlError("CTL_USAGE", `${missing} is missing`);
   const surplus = parsed.positionals[words.length];
   if (surplus !== undefined) throw new CtlError("CTL_USAGE", `${JSON.stringify(surplus)} is one word too many`);
   return { values: parsed.values, words: parsed.positionals };

@@ -2,9 +2,11 @@
 //
 // `flatnetctl ipam …`: what the daemon on this node knows of its addresses.
 import {
+  type GetHistoryRequest,
   IpamServiceDefinition,
   type ListAllocationsResponse,
   type RestingAddress,
+  type Tenure,
 } from "../gen/flatnet/ipam/v1/ipam.ts";
 import { parseAddress } from "../net/address.ts";
 import { indexOf, parsePrefix } from "../net/prefix.ts";
@@ -13,6 +15,8 @@ import { type DaemonClient, DEFAULT_SOCKET } from "./daemon-client.ts";
 import { CtlError } from "./errors.ts";
 import { holdersTable, toJson } from "./holders.ts";
 import { drawSubnet, legend, namespaceLetters } from "./subnet-map.ts";
+import { tenureDocument, tenuresTable } from "./tenures.ts";
+import { formatTime, parseTime } from "./times.ts";
 import { formatCount, plural } from "./words.ts";
 import type { CtlWorld } from "./world.ts";
 
@@ -20,6 +24,9 @@ const USAGE = `usage: flatnetctl ipam COMMAND [options]
 
   show    each subnet with its counts and a picture of it, and who has which address
   list    who has which address, a line each
+  history [ADDRESS] [--at TIME]
+          who had the address, or any, and when; with --at, at that time ("14:03",
+          "2026-11-23 14:03"), in this machine's zone
 
   --socket PATH   the daemon's socket (${DEFAULT_SOCKET})
   --json          one JSON document on stdout
@@ -43,6 +50,8 @@ export async function runIpam(args: readonly string[], world: CtlWorld): Promise
         return await show(rest, world);
       case "list":
         return await list(rest, world);
+      case "history":
+        return await history(rest, world);
       default:
         world.stderr.write(`flatnetctl ipam: there is no command ${JSON.stringify(command)}\n${USAGE}`);
         return 2;
@@ -78,6 +87,39 @@ async function list(args: readonly string[], world: CtlWorld): Promise<number> {
       : holdersTable(state.allocations, world.now(), widthOf(world));
   for (const line of lines) world.stdout.write(`${line}\n`);
   return 0;
+}
+
+/** Most that the daemon tells at once. */
+const HISTORY_PAGE = 1000;
+
+async function history(args: readonly string[], world: CtlWorld): Promise<number> {
+  const { values, words } = readOptions(args, { ...COMMON, at: "string" }, ["[ADDRESS]"]);
+  const at = typeof values["at"] === "string" ? BigInt(parseTime(values["at"], world.now())) : undefined;
+  const query = { address: words[0] ?? "", fromMs: at ?? 0n, toMs: at ?? 0n, pageSize: HISTORY_PAGE };
+  const tenures = await withDaemon(socketOf(values), (daemon) => readHistory(daemon, query));
+  const lines =
+    values["json"] === true
+      ? [JSON.stringify({ version: 1, tenures: tenures.map(tenureDocument) }, undefined, 2)]
+      : tenuresTable(tenures, widthOf(world));
+  for (const line of lines) world.stdout.write(`${line}\n`);
+  if (lines.length === 0) world.stderr.write(nobody(words[0], at));
+  return 0;
+}
+
+async function readHistory(daemon: DaemonClient, query: Omit<GetHistoryRequest, "pageToken">): Promise<Tenure[]> {
+  const tenures: Tenure[] = [];
+  let pageToken = "";
+  do {
+    const page = await daemon.call(METHODS.getHistory, { ...query, pageToken });
+    tenures.push(...page.tenures);
+    pageToken = page.nextPageToken;
+  } while (pageToken !== "");
+  return tenures;
+}
+
+function nobody(address: string | undefined, at: bigint | undefined): string {
+  const whom = address === undefined ? "Nobody had an address" : `Nobody had ${address}`;
+  return `${whom}${at === undefined ? "" : ` at ${formatTime(Number(at))}`}, as far as the daemon remembers.\n`;
 }
 
 /** A terminal's columns; a file or a pipe takes any width. */

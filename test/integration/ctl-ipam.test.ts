@@ -59,6 +59,36 @@ describe.runIf(canUseKernel())("flatnetctl ipam", () => {
     expect(Date.parse(shown.resting[0].restsUntil) - Date.parse(shown.resting[0].releasedAt)).toBe(120_000);
   });
 
+  test("history has who had an address, and who has it, at a time too", async () => {
+    const socket = ["--socket", node.socket];
+    const [stays, goes] = [
+      await ctl("history", "10.79.4.1", ...socket),
+      await ctl("history", "fd00:79:4:0::2", ...socket),
+    ];
+    expect(stays.stdout).toMatch(/^ADDRESS .*\n10\.79\.4\.1 {2}\S+ \S+ {2}now +tests\/t-stays-\S+ +t-stays-\S+\n$/);
+    expect(goes.stdout).toMatch(
+      /^ADDRESS .*\nfd00:79:4::2 {2}\S+ \S+ {2}\S+ \S+ {2}del {2}tests\/t-goes-\S+ +t-goes-\S+\n$/,
+    );
+    const all = JSON.parse((await ctl("history", "--json", ...socket)).stdout);
+    expect(all.tenures.map(({ address }: { address: string }) => address).sort()).toEqual([
+      "10.79.4.1",
+      "10.79.4.2",
+      "fd00:79:4::1",
+      "fd00:79:4::2",
+    ]);
+    const [{ allocatedAt }] = all.tenures.filter(({ address }: { address: string }) => address === "10.79.4.1");
+    expect((await ctl("history", "10.79.4.1", "--at", allocatedAt, ...socket)).stdout).toBe(stays.stdout);
+    const before = await ctl("history", "10.79.4.1", "--at", "2020-01-01", ...socket);
+    expect(before).toEqual({
+      status: 0,
+      stdout: "",
+      stderr: "Nobody had 10.79.4.1 at 2020-01-01 00:00:00, as far as the daemon remembers.\n",
+    });
+    const odd = await ctl("history", "10.79.4", ...socket);
+    expect(odd.status).toBe(1);
+    expect(odd.stderr).toContain('address is "10.79.4"');
+  });
+
   test.for<[title: string, args: () => string[], message: RegExp]>([
     [
       "no socket",
@@ -68,6 +98,7 @@ describe.runIf(canUseKernel())("flatnetctl ipam", () => {
     ["a file that is no socket", () => ["show", "--socket", aFile()], /nobody listens on|is not the daemon's socket/],
     ["an unknown option", () => ["show", "--sock"], /Unknown option '--sock'/],
     ["a word too many", () => ["list", "all"], /"all" is one word too many/],
+    ["a time that is none", () => ["history", "--at", "tea"], /"tea" is no time like 14:03/],
     ["an unknown command", () => ["frobnicate"], /there is no command "frobnicate"\nusage:/],
   ])("%s is exit status 2 and says what is wrong", async ([, args, message]) => {
     const { status, stdout, stderr } = await ctl(...args());
