@@ -19,7 +19,7 @@ export default defineConfig({
       {
         test: {
           name: "integration",
-          include: ["test/integration/**/*.test.ts"],
+          include: ["test/{integration,skew}/**/*.test.ts"],
           pool: "forks",
           fileParallelism: false,
           testTimeout: 120_000,

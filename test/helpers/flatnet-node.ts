@@ -23,6 +23,14 @@ export interface NodeOptions {
   readonly peers?: string;
   /** Further flags of the daemon. */
   readonly flags?: readonly string[];
+  /** Where the programs are; those of dist/ when missing. */
+  readonly programs?: Programs;
+}
+
+/** Paths of a plugin and a daemon, which may be of different versions. Asked whenever one is started. */
+export interface Programs {
+  flatnet: string;
+  flatnetd: string;
 }
 
 /** What a plugin leaves on a node for a pod. All empty when there are no pods. */
@@ -76,7 +84,11 @@ export class FlatnetNode {
 
   /** A command line of the daemon in the node's namespace. */
   command(...flags: string[]): string[] {
-    return this.netns.command(built("flatnetd"), ...flags);
+    return this.netns.command(this.#program("flatnetd"), ...flags);
+  }
+
+  #program(name: keyof Programs): string {
+    return this.#options.programs?.[name] ?? built(name);
   }
 
   /** Starts the daemon and waits until it serves. */
@@ -118,7 +130,7 @@ export class FlatnetNode {
     pod: Pod,
     { env = {}, conf = {} }: { env?: CniEnvironment; conf?: object } = {},
   ): Promise<Finished> {
-    return runPlugin(this.netns, { ...cniEnvironment(verb, pod), ...env }, this.conf(conf));
+    return runPlugin(this.netns, { ...cniEnvironment(verb, pod), ...env }, this.conf(conf), this.#program("flatnet"));
   }
 
   add(pod: Pod, conf: object = {}): Promise<Finished> {
@@ -135,7 +147,7 @@ export class FlatnetNode {
       if (attachment === undefined) continue;
       const { network, containerId, ifname } = attachment;
       const env = { CNI_COMMAND: "DEL", CNI_CONTAINERID: containerId, CNI_IFNAME: ifname };
-      await runPlugin(this.netns, env, this.conf({ name: network }));
+      await runPlugin(this.netns, env, this.conf({ name: network }), this.#program("flatnet"));
     }
   }
 

@@ -41,13 +41,13 @@ export function cniEnvironment(verb: string, pod: Pod): CniEnvironment {
 }
 
 /** The command line of the plugin in the network namespace of a node. */
-export function pluginCommand(node: Netns): string[] {
-  return inNetns(node.path, built("flatnet"));
+export function pluginCommand(node: Netns, plugin = built("flatnet")): string[] {
+  return inNetns(node.path, plugin);
 }
 
 /** Runs the plugin in a node's namespace to its end. */
-export function runPlugin(node: Netns, env: CniEnvironment, stdin: string): Promise<Finished> {
-  return runToEnd(pluginCommand(node), { env, input: stdin });
+export function runPlugin(node: Netns, env: CniEnvironment, stdin: string, plugin?: string): Promise<Finished> {
+  return runToEnd(pluginCommand(node, plugin), { env, input: stdin });
 }
 
 /** ADD's result, as far as every version has it. */

@@ -7,55 +7,16 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, wri
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { Chain } from "../helpers/chain.ts";
-import { Cleanup, type Daemon, type Finished, runToEnd, startDaemon, waitFor } from "../helpers/daemon.ts";
+import { Cleanup, type Daemon, type Finished, runToEnd, waitFor } from "../helpers/daemon.ts";
+import { goesOn, reachEcho, serveEcho, talk } from "../helpers/echo.ts";
 import { createNode, type FlatnetNode } from "../helpers/flatnet-node.ts";
-import { canUseKernel, inNetns, type Netns } from "../helpers/netns.ts";
+import { canUseKernel } from "../helpers/netns.ts";
 import { addressesOf, built, createPod, type Pod, resultOf } from "../helpers/plugin.ts";
 
 const SILENCE: Finished = { status: 0, stdout: "", stderr: "" };
 const PORT = 7007;
 const V4 = "10.79.6.0/24";
 const V6 = "fd00:79:6::/64";
-
-const ECHO = `require("node:net").createServer((s) => s.on("error", () => {}).pipe(s)).listen(${PORT}, "::", () => console.log("ready"))`;
-/** Says a number, waits for its echo, prints it, says the next one. */
-const TALK = `
-  const socket = require("node:net").connect(${PORT}, process.argv[1]);
-  let n = 0;
-  socket.setEncoding("utf8").on("data", (text) => { console.log("echo", text.trim()); setTimeout(() => socket.write(++n + "\\n"), 10); });
-  socket.on("close", () => { console.log("closed"); process.exit(1); });
-  socket.write("0\\n");`;
-
-/** An echo server in a pod. */
-async function serve(pod: Pod, cleanup: Cleanup): Promise<void> {
-  const argv = inNetns(pod.netns.path, process.execPath, "-e", ECHO);
-  const server = await startDaemon({ argv, ready: (output) => output.includes("ready") });
-  cleanup.add(() => server.stop());
-}
-
-/** A conversation that goes on until the test stops it. */
-async function talk(from: Netns, address: string, cleanup: Cleanup): Promise<Daemon> {
-  const argv = inNetns(from.path, process.execPath, "-e", TALK, address);
-  const talker = await startDaemon({ argv, ready: (output) => output.includes("echo") });
-  cleanup.add(() => talker.stop());
-  return talker;
-}
-
-/** That the conversation is the one that was begun, and goes on now. */
-async function stillTalks(talker: Daemon): Promise<void> {
-  const before = talker.output().split("\n").length;
-  await waitFor(() => talker.output().split("\n").length > before + 1);
-  expect(talker.output()).not.toContain("closed");
-}
-
-async function reach(from: Netns, address: string): Promise<void> {
-  const cleanup = new Cleanup();
-  try {
-    await talk(from, address, cleanup);
-  } finally {
-    await cleanup.run();
-  }
-}
 
 const OLD_PLUGINS: [type: string, conf: object, cidrs: string[]][] = [
   ["ptp", {}, [V4, V6]],
@@ -95,7 +56,7 @@ describe.runIf(canUseKernel()).each(OLD_PLUGINS)("a node with pods of %s and hos
     [known, unknown] = [await createPod("known", cleanup), await createPod("unknown", cleanup)];
     for (const pod of [known, unknown]) {
       addresses.set(pod, addressesOf(await old.add(pod)));
-      await serve(pod, cleanup);
+      await serveEcho(pod.netns, PORT, cleanup);
     }
     // What libcni keeps of an attachment; of the other one it has lost it.
     mkdirSync(join(node.directory, "cache", "results"), { recursive: true });
@@ -114,8 +75,8 @@ describe.runIf(canUseKernel()).each(OLD_PLUGINS)("a node with pods of %s and hos
     talkers = await Promise.all(
       [...addresses].flatMap(([pod, own]) =>
         own.flatMap((address) => [
-          talk(node.netns, address, cleanup),
-          talk(pod === known ? unknown.netns : known.netns, address, cleanup),
+          talk(node.netns, address, PORT, cleanup),
+          talk(pod === known ? unknown.netns : known.netns, address, PORT, cleanup),
         ]),
       ),
     );
@@ -162,7 +123,7 @@ describe.runIf(canUseKernel()).each(OLD_PLUGINS)("a node with pods of %s and hos
       netns: "",
       adoption: { source },
     });
-    for (const talker of talkers) await stillTalks(talker);
+    for (const talker of talkers) await goesOn(talker);
     if (type === "bridge") expect(await proxyArp()).toBe("1");
   }
 
@@ -186,17 +147,17 @@ describe.runIf(canUseKernel()).each(OLD_PLUGINS)("a node with pods of %s and hos
     onTestFinished(() => local.run());
     const fresh = await createPod("fresh", local);
     const own = addressesOf(resultOf(await node.add(fresh)));
-    await serve(fresh, local);
+    await serveEcho(fresh.netns, PORT, local);
     const taken = [...[...addresses.values()].flat(), "10.79.6.1", "fd00:79:6::1"];
     expect(taken.filter((address) => own.includes(address))).toEqual([]);
     for (const [i, address] of own.entries()) {
-      await reach(node.netns, address);
+      await reachEcho(node.netns, address, PORT);
       for (const pod of [known, unknown]) {
-        await reach(pod.netns, address);
-        await reach(fresh.netns, addresses.get(pod)?.[i] ?? "");
+        await reachEcho(pod.netns, address, PORT);
+        await reachEcho(fresh.netns, addresses.get(pod)?.[i] ?? "", PORT);
       }
     }
-    for (const talker of talkers) await stillTalks(talker);
+    for (const talker of talkers) await goesOn(talker);
     expect(await node.del(fresh)).toEqual(SILENCE);
   }
 
