@@ -474,6 +474,34 @@ describe.runIf(canUseKernel())("a plugin that", () => {
   });
 });
 
+describe.runIf(canUseKernel())("an IPAM plugin that", () => {
+  const HOST_LOCAL = "/usr/lib/cni/host-local";
+  const EACH = 'in=$(cat); dir=$(echo "$in" | sed \'s/.*"dataDir":"\\([^"]*\\)".*/\\1/\')';
+  const more = async (): Promise<Partial<Settings>> => {
+    const text = readFileSync(join(ROOT, "test/conformance/confs/host-local.json"), "utf8");
+    const { sandbox } = await hostFor(HOST_LOCAL);
+    return { kind: "ipam", conf: parseConf(text, sandbox.directory) };
+  };
+
+  test.each([
+    [
+      "frees what begins with a container's ID",
+      `${EACH}; grep -ls "^$CNI_CONTAINERID" "$dir"/*/* | xargs -r rm; exit 0`,
+      ["del.prefix-of-id"],
+    ],
+    ["frees everything for a DEL", `${EACH}; rm -rf "$dir"; exit 0`, ["del.only-its-own", "del.prefix-of-id"]],
+    ["frees nothing for a DEL", "exit 0", ["pool.del-frees", "check.after-del"]],
+  ])("%s is found out", async (_name, del, finds) => {
+    const file = script(`if [ "$CNI_COMMAND" = DEL ]; then ${del}; fi; exec ${HOST_LOCAL}`);
+    expect((await failuresOf(file, finds, await more())).sort()).toEqual([...finds].sort());
+  });
+
+  test("is host-local itself passes the same rules", async () => {
+    const ids = ["del.prefix-of-id", "del.only-its-own", "pool.del-frees", "check.after-del"];
+    expect(await failuresOf(HOST_LOCAL, ids, await more())).toEqual([]);
+  });
+});
+
 /** ptp as a plugin of 1.1.0: the version is changed on the way in and out. GC is what is tried. */
 function withGc(gc: string): string {
   return script(`
@@ -549,9 +577,11 @@ describe.runIf(canUseKernel())("the program", () => {
   });
 });
 
-/** Room for the 32 containers that are added at once; few enough to take them all. */
-const SMALL = "10.77.9.0/26";
-const SMALL_SIZE = 62;
+/** Room for the 32 containers that are added at once, and hardly more: all of it is taken again and again. */
+const SMALL = ["10.77.9.0/27", "10.77.9.32/29"];
+const SMALL_SIZE = 30 + 6;
+/** The network has a gateway in each. */
+const SMALL_IPAM_SIZE = SMALL_SIZE - SMALL.length;
 
 /** What may be otherwise for another version of the spec. */
 const OF_VERSIONS: readonly Group[] = ["VERSION", "ADD", "ADD result", "DEL", "CHECK", "GC", "STATUS", "errors"];
@@ -560,9 +590,31 @@ const OF_VERSIONS: readonly Group[] = ["VERSION", "ADD", "ADD result", "DEL", "C
 const OF_FAMILIES: readonly Group[] = ["ADD", "ADD result", "DEL", "CHECK", "GC", "idempotency", "leaks"];
 
 describe.runIf(canUseKernel()).each([
-  { subnets: "a small IPv4 subnet", podCidrs: [SMALL], poolSize: SMALL_SIZE },
-  { subnets: "subnets of both families", podCidrs: ["10.77.10.0/24", "fd00:77:10::/64"], poolSize: undefined },
-])("flatnet with $subnets", ({ podCidrs, poolSize }) => {
+  {
+    plugin: "flatnet",
+    subnets: "small IPv4 subnets",
+    podCidrs: SMALL,
+    poolSize: SMALL_SIZE,
+    newest: GROUPS,
+    earlier: OF_VERSIONS,
+  },
+  {
+    plugin: "flatnet",
+    subnets: "subnets of both families",
+    podCidrs: ["10.77.10.0/24", "fd00:77:10::/64"],
+    poolSize: undefined,
+    newest: OF_FAMILIES,
+    earlier: ["ADD result"] as const,
+  },
+  {
+    plugin: "flatnet-ipam",
+    subnets: "small IPv4 subnets",
+    podCidrs: SMALL,
+    poolSize: SMALL_IPAM_SIZE,
+    newest: GROUPS,
+    earlier: ["VERSION", "ADD result", "CHECK", "GC", "STATUS"] as const,
+  },
+])("$plugin with $subnets", ({ plugin, podCidrs, poolSize, newest, earlier }) => {
   const cleanup = new Cleanup();
   let node: FlatnetNode;
   let listed: readonly string[];
@@ -577,10 +629,12 @@ describe.runIf(canUseKernel()).each([
   afterAll(() => cleanup.run());
 
   function settingsIn(sandbox: Sandbox, supportedVersions: readonly string[] = []): Settings {
+    const { socket, journalDir } = node;
+    const ipam = { type: "bridge", ipam: { type: plugin, socket, journalDir } };
     return {
-      plugin: built("flatnet"),
-      kind: "interface",
-      conf: parseConf(node.conf(), sandbox.directory),
+      plugin: built(plugin),
+      kind: plugin === "flatnet" ? "interface" : "ipam",
+      conf: parseConf(node.conf(plugin === "flatnet" ? {} : ipam), sandbox.directory),
       cniPath: "/usr/lib/cni",
       watch: [node.journalDir],
       dataDirs: [],
@@ -600,13 +654,11 @@ describe.runIf(canUseKernel()).each([
     expect(countOutcomes(outcomes).passed).toBeGreaterThan(0);
   }
 
-  const groups = podCidrs.length === 1 ? GROUPS : OF_FAMILIES;
-  test("meets every requirement of the newest version", () => assertConforms("1.1.0", groups), 600_000);
+  test("meets every requirement of the newest version", () => assertConforms("1.1.0", newest), 600_000);
 
   test("meets the requirements of each earlier version that it lists", { timeout: 600_000 }, async () => {
-    const earlier = SPEC_VERSIONS.filter((version) => version !== "1.1.0" && listed.includes(version));
-    expect(earlier).toContain("0.4.0");
-    const groups = podCidrs.length === 1 ? OF_VERSIONS : (["ADD result"] as const);
-    for (const spec of earlier) await assertConforms(spec, groups);
+    const versions = SPEC_VERSIONS.filter((version) => version !== "1.1.0" && listed.includes(version));
+    expect(versions).toContain("0.4.0");
+    for (const spec of versions) await assertConforms(spec, earlier);
   });
 });

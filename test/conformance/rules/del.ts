@@ -3,8 +3,9 @@
 import type { Added, RuleContext } from "../context.ts";
 import { about, printsNothing, refuses, succeeds } from "../expect.ts";
 import { readLink } from "../kernel.ts";
-import { expectThat, mustSince, type Rule, verdictOf } from "../rule.ts";
+import { expectThat, mustSince, NotSupported, type Rule, verdictOf } from "../rule.ts";
 import { commandIn } from "../sandbox.ts";
+import { isAtLeast } from "../spec.ts";
 
 const BEST_EFFORT = "section 2, DEL: complete without error even if some resources or state are missing";
 
@@ -16,6 +17,17 @@ async function goneFrom({ pod }: Added): Promise<string[]> {
 async function delWithout(context: RuleContext, env: Record<string, string | undefined>) {
   const added = await context.addNew();
   return verdictOf(succeeds(await context.call("DEL", { pod: added.pod, env })));
+}
+
+/** The attachment is as it was before `work`: in its namespace, or, as an IPAM plugin does nothing there, to CHECK. */
+async function unharmed(context: RuleContext, stays: Added, work: () => Promise<string[]>): Promise<string[]> {
+  if (context.settings.kind === "ipam") {
+    if (!isAtLeast(context.spec, "0.4.0")) throw new NotSupported("only CHECK, of 0.4.0, tells of an IPAM plugin");
+    return [...(await work()), ...about("CHECK of the other one", succeeds(await context.check(stays)))];
+  }
+  const before = (await context.look(stays.pod)).pods;
+  const problems = await work();
+  return [...problems, ...(await context.changesSince({ ...(await context.look()), pods: before }))];
 }
 
 export const delRules: readonly Rule[] = [
@@ -174,14 +186,11 @@ export const delRules: readonly Rule[] = [
     group: "DEL",
     level: "MUST",
     section: "section 3: an attachment is identified by (CNI_CONTAINERID, CNI_IFNAME)",
-    kinds: ["interface"],
-    title: "DEL of one container leaves another one's namespace as it was",
+    title: "DEL of one container leaves another one as it was",
     async run(context) {
       const stays = await context.addNew();
       const goes = await context.addNew();
-      const before = (await context.look(stays.pod)).pods;
-      const problems = succeeds(await context.del(goes));
-      return verdictOf(problems, await context.changesSince({ ...(await context.look()), pods: before }));
+      return verdictOf(await unharmed(context, stays, async () => succeeds(await context.del(goes))));
     },
   },
   {
@@ -189,14 +198,13 @@ export const delRules: readonly Rule[] = [
     group: "DEL",
     level: "MUST",
     section: "section 3: an attachment is identified by (CNI_CONTAINERID, CNI_IFNAME)",
-    kinds: ["interface"],
     title: "DEL of a container whose ID is the beginning of another one's leaves that one as it was",
     async run(context) {
       const stays = await context.addNew();
       const other = await context.newPod();
       const short = { ...other, containerId: stays.pod.containerId.slice(0, -1) };
-      const before = await context.look(stays.pod);
-      const problems = succeeds(await context.call("DEL", { pod: short }));
+      const before = await context.look();
+      const problems = await unharmed(context, stays, async () => succeeds(await context.call("DEL", { pod: short })));
       return verdictOf(problems, await context.changesSince(before));
     },
   },

@@ -142,7 +142,6 @@ export const gcRules: readonly Rule[] = [
     level: "SHOULD",
     section: "1.1.0, section 3: cni.dev/attachments; libcni sends both keys",
     since: "1.1.0",
-    kinds: ["interface"],
     title: "GC understands the key cni.dev/attachments of the 1.1.0 text",
     async run(context) {
       const added = await context.addNew();
@@ -157,7 +156,6 @@ export const gcRules: readonly Rule[] = [
     level: "SHOULD",
     section: `${SECTION}: the configuration contains an additional key; without it nothing is known to be stale`,
     since: "1.1.0",
-    kinds: ["interface"],
     title: "GC without the list fails and frees nothing",
     async run(context) {
       const added = await context.addNew();
@@ -171,7 +169,6 @@ export const gcRules: readonly Rule[] = [
     level: "SHOULD",
     section: `${SECTION}: array of objects`,
     since: "1.1.0",
-    kinds: ["interface"],
     title: "GC with a list that is none, or with entries that are none, fails and frees nothing",
     async run(context) {
       const added = await context.addNew();
