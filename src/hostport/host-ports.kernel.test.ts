@@ -272,9 +272,7 @@ describe.runIf(canUseKernel())("the table", () => {
         ["delete", "chain", "inet", "flatnet", "hostport_localnet"],
       ],
       [
-        // The rule was a jump to this one.
-        "chain hostport of nftables table inet flatnet has lost rules or jumps to it",
-        "chain hostport_prerouting of nftables table inet flatnet has lost rules or jumps to it",
+        "chain hostport_prerouting of nftables table inet flatnet has lost rules",
         "nftables table inet flatnet has no chain hostport_localnet",
       ],
     ],
@@ -285,7 +283,7 @@ describe.runIf(canUseKernel())("the table", () => {
         ["delete", "map", "inet", "flatnet", "hostport4"],
       ],
       [
-        "chain hostport of nftables table inet flatnet has lost rules or jumps to it",
+        "chain hostport of nftables table inet flatnet has lost rules",
         "nftables table inet flatnet has no set hostport4",
       ],
     ],
@@ -294,14 +292,66 @@ describe.runIf(canUseKernel())("the table", () => {
       [["delete", "table", "inet", "flatnet"]],
       ["there is no nftables table inet flatnet"],
     ],
-  ])("is found to lack %s, and is left so", async (_what, commands, problems) => {
+    [
+      "a rule that was replaced",
+      [
+        [
+          "replace",
+          "rule",
+          "inet",
+          "flatnet",
+          "hostport_prerouting",
+          "handle",
+          "HANDLE",
+          "fib daddr type local accept",
+        ],
+      ],
+      ["chain hostport_prerouting of nftables table inet flatnet has rules that are not flatnet's instead of its own"],
+    ],
+    [
+      "a rule that was made again",
+      [
+        ["flush", "chain", "inet", "flatnet", "hostport_prerouting"],
+        ["add", "rule", "inet", "flatnet", "hostport_prerouting", "fib daddr type local jump hostport"],
+      ],
+      ["chain hostport_prerouting of nftables table inet flatnet has rules that are not flatnet's instead of its own"],
+    ],
+    [
+      "a foreign rule before its own",
+      [["insert", "rule", "inet", "flatnet", "hostport", "tcp dport 8080 return"]],
+      ["chain hostport of nftables table inet flatnet has rules that are not flatnet's"],
+    ],
+    [
+      "a rule that was deleted among others",
+      [["delete", "rule", "inet", "flatnet", "hostport", "handle", "HANDLE"]],
+      ["chain hostport of nftables table inet flatnet has lost rules"],
+    ],
+    [
+      "a policy to drop",
+      [["add", "chain", "inet", "flatnet", "hostport_prerouting", "{ policy drop; }"]],
+      ["chain hostport_prerouting of nftables table inet flatnet drops what none of its rules decides"],
+    ],
+    [
+      "all its chains asleep",
+      [["add", "table", "inet", "flatnet", "{ flags dormant; }"]],
+      ["nftables table inet flatnet is dormant"],
+    ],
+  ])("with %s is found out, and left so until a start", async (_what, commands, problems) => {
     const ask = await startHostPorts();
     const record = pod("web", 2, {}, { hostPort: 53, protocol: "udp", hostIp: "2001:db8::1" });
     await ask({ start: [record], antiSpoof: true });
-    for (const command of commands) await nft(...command);
+    for (const command of commands) {
+      // That of the chain's first rule, where a command asks for one.
+      const chain = command.includes("HANDLE") ? await nft("-a", "list", "chain", ...command.slice(2, 5)) : "";
+      const [, handle = ""] = /^\t\t[^{]* # handle (\d+)$/m.exec(chain) ?? [];
+      await nft(...command.map((word) => (word === "HANDLE" ? handle : word)));
+    }
     const before = await nft("-s", "list", "ruleset");
     expect(await ask({ check: record })).toEqual({ problems, told: [] });
     expect(await nft("-s", "list", "ruleset")).toBe(before);
+    // A daemon that starts makes the table what it should be, whatever it finds.
+    await ask({ start: [record], antiSpoof: true });
+    expect(await ask({ check: record })).toEqual({ problems: [], told: [] });
   });
 
   test("is not found wanting for what another pod has lost", async () => {

@@ -5,6 +5,7 @@
 import { attachmentKey, NFT_TABLE } from "../net/names.ts";
 import type { Netlink } from "../netlink/event-loop.ts";
 import { NetlinkError, type Request } from "../netlink/message.ts";
+import { listRules, ruleOf } from "../nft/lookup.ts";
 import { BATCH_BEGIN, BATCH_END } from "../nft/message.ts";
 import { addElements, removeElements, removeTable, replaceTable } from "../nft/table.ts";
 import { type Change, Contents } from "./contents.ts";
@@ -93,7 +94,7 @@ export class HostPorts {
 
   /**
    * What of the record's ports is not in the kernel as it should be, a sentence each. Asks for these elements alone, whatever
-   * others there are, and changes nothing.
+   * others there are, and for the table's few rules, and changes nothing.
    * @throws HostPortError HOSTPORT_KERNEL when the kernel can't be asked
    */
   check(record: PortRecord): Promise<string[]> {
@@ -109,7 +110,8 @@ export class HostPorts {
       if (entries.length === 0) return [];
       const parts = partsOf(entries);
       try {
-        return problemsOf(parts, await this.#netlink.submit(parts.map(({ request }) => request)));
+        const rules = (await this.#netlink.dump(listRules(NFT_TABLE))).map(ruleOf);
+        return problemsOf(parts, await this.#netlink.submit(parts.map(({ request }) => request)), rules);
       } catch (cause) {
         if (!(cause instanceof NetlinkError)) throw cause;
         const message = `the hostPorts of ${attachmentKey(record.attachment)} could not be looked up: ${cause.message}`;

@@ -8,6 +8,7 @@ import { NetlinkError } from "../netlink/message.ts";
 import { addElements, type Element } from "../nft/table.ts";
 import { entriesOf } from "./entries.ts";
 import { type Part, partsOf, problemsOf } from "./inspection.ts";
+import { NEEDED_CHAINS } from "./ruleset.ts";
 
 const ENTRIES = entriesOf({
   attachment: { network: "n", containerId: "web", ifname: "eth0" },
@@ -28,28 +29,43 @@ function found({ request }: Part, element: Element): Reply {
 
 test("elements as they should be are no problem", () => {
   const replies = ELEMENTS.map((part, i) => found(part, ENTRIES[i] as Element));
-  expect(problemsOf(ELEMENTS, replies)).toEqual([]);
+  expect(problemsOf(ELEMENTS, replies, [])).toEqual([]);
 });
 
 test("a port whose data is none of ours leads nowhere", () => {
   const replies = ELEMENTS.map((part, i) => found(part, { key: (ENTRIES[i] as Element).key }));
-  expect(problemsOf(ELEMENTS, replies)).toEqual(["hostPort 8080/tcp leads to nowhere, and not to 10.77.1.2:80"]);
+  expect(problemsOf(ELEMENTS, replies, [])).toEqual(["hostPort 8080/tcp leads to nowhere, and not to 10.77.1.2:80"]);
 });
 
 test("a lookup that is granted without an answer found nothing", () => {
   const replies = ELEMENTS.map(({ request }) => ({ request, answers: [], error: undefined }));
-  expect(problemsOf(ELEMENTS, replies)).toEqual(ELEMENTS.map(({ missing }) => missing));
+  expect(problemsOf(ELEMENTS, replies, [])).toEqual(ELEMENTS.map(({ missing }) => missing));
 });
 
 test("a kernel that does not say is no agreement, and no difference", () => {
   const EPERM = 1;
   const replies = ELEMENTS.map(({ request }) => ({ request, answers: [], error: refused(EPERM) }));
-  expect(() => problemsOf(ELEMENTS, replies)).toThrow("look up: EPERM");
+  expect(() => problemsOf(ELEMENTS, replies, [])).toThrow("look up: EPERM");
+});
+
+test("rules of a chain in another order are told, and those of other chains are nobody's business", () => {
+  const chains = partsOf(ENTRIES).filter(({ id }) => id.startsWith("chain "));
+  const replies = chains.map(({ request }) => ({
+    request,
+    answers: [{ type: 0, flags: 0, seq: 1, body: new Uint8Array(4) }],
+    error: undefined,
+  }));
+  const rules = NEEDED_CHAINS.flatMap(({ name, marks }) => marks.map((mark) => ({ chain: name, mark })));
+  expect(problemsOf(chains, replies, [...rules, { chain: "stray" }])).toEqual([]);
+  const first = rules.filter(({ chain }) => chain === "hostport").slice(0, 1);
+  expect(problemsOf(chains, replies, [...rules.filter((rule) => !first.includes(rule)), ...first])).toEqual([
+    "chain hostport of nftables table inet flatnet has its rules in another order",
+  ]);
 });
 
 test("without the table nothing is told but that, whatever is asked about", () => {
   const ENOENT = 2;
   const parts = partsOf(ENTRIES);
   const replies = parts.map(({ request }) => ({ request, answers: [], error: refused(ENOENT) }));
-  expect(problemsOf(parts, replies)).toEqual(["there is no nftables table inet flatnet"]);
+  expect(problemsOf(parts, replies, [])).toEqual(["there is no nftables table inet flatnet"]);
 });

@@ -5,7 +5,7 @@ import { formatAddress } from "../net/address.ts";
 import { NFT_TABLE } from "../net/names.ts";
 import type { Reply } from "../netlink/event-loop.ts";
 import type { Message, Request } from "../netlink/message.ts";
-import { dataOf, getChain, getElement, getSet, getTable, usesOf } from "../nft/lookup.ts";
+import { dataOf, drops, getChain, getElement, getSet, getTable, isDormant, type RuleIdentity } from "../nft/lookup.ts";
 import { type Entry, entryId, PROTOCOLS, sameEntry, type TranslatedPort } from "./entries.ts";
 import { NEEDED_CHAINS } from "./ruleset.ts";
 
@@ -21,24 +21,31 @@ export interface Part {
   /** The sentence when it isn't there. */
   readonly missing: string;
   /** The sentence when it is there, and is something else. */
-  readonly wrong?: (found: Message) => string | undefined;
+  readonly wrong?: (found: Message, rules: readonly RuleIdentity[]) => string | undefined;
 }
 
 /** The table, its chains, and of its sets only what these entries are in. */
 export function partsOf(entries: readonly Entry[]): Part[] {
   const sets = new Set(entries.map(({ set }) => set));
   return [
-    { id: "table", request: getTable(NFT_TABLE), missing: `there is no nftables table inet ${NFT_TABLE}` },
-    ...NEEDED_CHAINS.map(({ name, uses }) => ({
-      id: `chain ${name}`,
-      within: "table",
-      request: getChain(NFT_TABLE, name),
-      missing: `nftables table inet ${NFT_TABLE} has no chain ${name}`,
-      wrong: (found: Message) =>
-        usesOf(found) < uses
-          ? `chain ${name} of nftables table inet ${NFT_TABLE} has lost rules or jumps to it`
-          : undefined,
-    })),
+    {
+      id: "table",
+      request: getTable(NFT_TABLE),
+      missing: `there is no nftables table inet ${NFT_TABLE}`,
+      wrong: (found) => (isDormant(found) ? `nftables table inet ${NFT_TABLE} is dormant` : undefined),
+    },
+    ...NEEDED_CHAINS.map(
+      ({ name, marks }): Part => ({
+        id: `chain ${name}`,
+        within: "table",
+        request: getChain(NFT_TABLE, name),
+        missing: `nftables table inet ${NFT_TABLE} has no chain ${name}`,
+        wrong: (found, rules) => {
+          const problem = drops(found) ? "drops what none of its rules decides" : wrongRules(name, marks, rules);
+          return problem === undefined ? undefined : `chain ${name} of nftables table inet ${NFT_TABLE} ${problem}`;
+        },
+      }),
+    ),
     ...[...sets].map((set) => ({
       id: `set ${set}`,
       within: "table",
@@ -47,6 +54,17 @@ export function partsOf(entries: readonly Entry[]): Part[] {
     })),
     ...entries.map(partOf),
   ];
+}
+
+/** What of a chain's rules is not as it was made, without the chain's name. */
+function wrongRules(chain: string, marks: readonly Uint8Array[], rules: readonly RuleIdentity[]): string | undefined {
+  const wanted = marks.map((mark) => mark.join());
+  const found = rules.filter((rule) => rule.chain === chain).map(({ mark }) => mark?.join() ?? "");
+  if (found.join(" ") === wanted.join(" ")) return undefined;
+  const lost = wanted.some((mark) => !found.includes(mark));
+  if (!found.every((mark) => wanted.includes(mark)))
+    return `has rules that are not flatnet's${lost ? " instead of its own" : ""}`;
+  return lost ? "has lost rules" : "has its rules in another order";
 }
 
 function partOf(entry: Entry): Part {
@@ -67,9 +85,14 @@ function partOf(entry: Entry): Part {
 /**
  * What is not as it should be, a sentence each; the last says how many were left out, if any.
  * @param replies one for each part
+ * @param rules all of the table
  * @throws NetlinkError when the kernel refused to say
  */
-export function problemsOf(parts: readonly Part[], replies: readonly Reply[]): string[] {
+export function problemsOf(
+  parts: readonly Part[],
+  replies: readonly Reply[],
+  rules: readonly RuleIdentity[],
+): string[] {
   const absent = new Set<string>();
   const problems: string[] = [];
   for (const [i, { id, within, missing, wrong }] of parts.entries()) {
@@ -78,7 +101,7 @@ export function problemsOf(parts: readonly Part[], replies: readonly Reply[]): s
     const [found] = answers;
     if (error !== undefined || found === undefined) absent.add(id);
     if (within !== undefined && absent.has(within)) continue;
-    const problem = error !== undefined || found === undefined ? missing : wrong?.(found);
+    const problem = error !== undefined || found === undefined ? missing : wrong?.(found, rules);
     if (problem !== undefined) problems.push(problem);
   }
   const more = problems.length - MOST_TOLD;

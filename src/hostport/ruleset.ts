@@ -37,7 +37,7 @@ import {
   ofFamily,
   RETURN,
 } from "../nft/expressions.ts";
-import { type Chain, type NftSet, PRIORITY, type Table } from "../nft/table.ts";
+import { type Chain, type NftSet, PRIORITY, ruleMark, type Table } from "../nft/table.ts";
 import type { Entry, SetName } from "./entries.ts";
 
 /** The types of each set; `data` where it is a map. */
@@ -129,17 +129,10 @@ const CHAINS: readonly Chain[] = [
   },
 ];
 
-/** The chains that every hostPort needs, and how often each is used at the least: once by each rule in it, and by each jump to it. */
-export const NEEDED_CHAINS: readonly { readonly name: string; readonly uses: number }[] = CHAINS.map(
-  ({ name, rules }) => ({
-    name,
-    uses: rules.length + (name === "hostport" ? CHAINS.flatMap((chain) => chain.rules).filter(isToTheNode).length : 0),
-  }),
+/** The chains that every hostPort needs, and what their rules are known by, in order. */
+export const NEEDED_CHAINS: readonly { readonly name: string; readonly marks: readonly Uint8Array[] }[] = CHAINS.map(
+  ({ name, rules }) => ({ name, marks: rules.map((_, n) => ruleMark(name, n)) }),
 );
-
-function isToTheNode(rule: readonly Expression[]): boolean {
-  return rule === TO_THE_NODE;
-}
 
 /**
  * The whole table.

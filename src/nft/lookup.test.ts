@@ -3,8 +3,8 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { toHex } from "../../test/helpers/hex.ts";
 import type { Message } from "../netlink/message.ts";
-import { dataOf, getElement, usesOf } from "./lookup.ts";
-import { addElements, removeElements } from "./table.ts";
+import { dataOf, drops, getElement, isDormant, ruleOf, usesOf } from "./lookup.ts";
+import { addElements, removeElements, replaceTable, ruleMark } from "./table.ts";
 
 function answer(body: Uint8Array): Message {
   return { type: 0, flags: 0, seq: 1, body };
@@ -26,10 +26,21 @@ test("the data that an element was added with is found in it, and none where it 
   );
 });
 
+test("each rule of a table is known by its chain and its place in it", () => {
+  const NEWRULE = 0xa06;
+  const chains = ["a", "b"].map((name) => ({ name, rules: [[], []] }));
+  const requests = replaceTable({ name: "t", sets: [], chains }).flat();
+  const rules = requests.filter(({ type }) => type === NEWRULE).map(({ body }) => ruleOf(answer(body)));
+  expect(rules).toEqual(["a", "a", "b", "b"].map((chain, i) => ({ chain, mark: ruleMark(chain, i % 2) })));
+  expect(new Set(rules.map(({ mark }) => toHex(mark ?? new Uint8Array()))).size).toBe(4);
+});
+
 test("an answer of any bytes is read without failing", () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 64 }), (body) => {
+      expect([isDormant(answer(body)), drops(answer(body))]).not.toContain(undefined);
       expect(usesOf(answer(body))).toBeGreaterThanOrEqual(0);
+      expect(ruleOf(answer(body)).mark ?? body).toBeInstanceOf(Uint8Array);
       expect(dataOf(answer(body)) ?? body).toBeInstanceOf(Uint8Array);
     }),
   );

@@ -2,6 +2,7 @@
 //
 // A ruleset as data, and the messages that put it in the kernel: as a whole, leaving nothing of what was there, or a few
 // elements of its sets. All tables are of family inet.
+import { ROUTE_PROTOCOL } from "../net/names.ts";
 import { NLM_F_APPEND, NLM_F_CREATE, type Request } from "../netlink/message.ts";
 import type { Expression } from "./expressions.ts";
 import { type Attribute, nftRequest } from "./message.ts";
@@ -72,6 +73,8 @@ const NFT_MSG_DELSETELEM = 14;
 const NFT_SET_INTERVAL = 4;
 const NFT_SET_MAP = 8;
 const NFT_SET_ELEM_INTERVAL_END = 1;
+/** Of the user data of our rules: the number that our routes have as their protocol. */
+const USERDATA_TYPE = ROUTE_PROTOCOL;
 const NF_ACCEPT = 1;
 
 /** Of one message, so that the 16 bits of an attribute's length are enough. */
@@ -123,7 +126,7 @@ export function replaceTable(table: Table): Request[][] {
 export function addChains(table: string, chains: readonly Chain[]): Request[] {
   return [
     ...chains.map((chain) => newChain(table, chain)),
-    ...chains.flatMap((chain) => chain.rules.map((rule) => newRule(table, chain, rule))),
+    ...chains.flatMap((chain) => chain.rules.map((rule, i) => newRule(table, chain, rule, i))),
   ];
 }
 
@@ -209,7 +212,17 @@ function newChain(table: string, { name, hook }: Chain): Request {
   return nftRequest(NFT_MSG_NEWCHAIN, NLM_F_CREATE, attributes, `make nftables chain ${table} ${name}`);
 }
 
-function newRule(table: string, { name }: Chain, rule: readonly Expression[]): Request {
+/**
+ * What the n-th rule of a chain, from 0, is known by. The kernel keeps it with the rule and doesn't look at it. A rule is
+ * never changed, only made anew, and whoever makes one with nft makes it without this: nft's own user data are comments
+ * (libnftnl, struct nftnl_udata: a type, a length, a value), and it passes over types that it doesn't know.
+ */
+export function ruleMark(chain: string, n: number): Uint8Array {
+  const value = new TextEncoder().encode(`${chain} ${n}`);
+  return Uint8Array.of(USERDATA_TYPE, value.length, ...value);
+}
+
+function newRule(table: string, { name }: Chain, rule: readonly Expression[], n: number): Request {
   const expressions = rule.map((expression): Attribute => {
     const data: Attribute[] = expression.attributes.length === 0 ? [] : [[2, expression.attributes]];
     return [1, [[1, expression.name], ...data]];
@@ -218,6 +231,7 @@ function newRule(table: string, { name }: Chain, rule: readonly Expression[]): R
     [1, table],
     [2, name],
     [4, expressions],
+    [7, ruleMark(name, n)],
   ];
   return nftRequest(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, attributes, `make a rule of nftables chain ${name}`);
 }

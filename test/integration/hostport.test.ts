@@ -212,7 +212,7 @@ describe.runIf(canUseKernel())("hostPorts", () => {
     });
   });
 
-  test("pass CHECK after ADD, which names the one that was lost since, and the table when that was", async () => {
+  test("pass CHECK after ADD, which names the one that was lost since, a chain that was changed, and the lost table", async () => {
     const portMappings = [
       { hostPort: 8080, containerPort: POD_PORT, protocol: "tcp" },
       { hostPort: 8081, containerPort: POD_PORT, protocol: "udp", hostIP: NODE[4] },
@@ -225,6 +225,13 @@ describe.runIf(canUseKernel())("hostPorts", () => {
     expect(code).toBe(102);
     expect(details).toContain("hostPort 8080/tcp does not lead to ");
     expect(details).not.toContain("8081");
+    await run(node.netns.command("nft", "insert", "rule", "inet", "flatnet", "hostport", "udp dport 8081 return"));
+    expect(failureOf(await check())).toMatchObject({
+      code: 102,
+      details: expect.stringContaining(
+        "chain hostport of nftables table inet flatnet has rules that are not flatnet's",
+      ),
+    });
     await run(node.netns.command("nft", "delete", "table", "inet", "flatnet"));
     expect(failureOf(await check())).toMatchObject({
       code: 102,
@@ -265,6 +272,7 @@ describe.runIf(canUseKernel())("hostPorts", () => {
     await node.stop("SIGKILL");
     await run(node.netns.command("nft", "flush", "map", "inet", "flatnet", "hostport4"));
     await run(node.netns.command("nft", "add", "chain", "inet", "flatnet", "stray"));
+    await run(node.netns.command("nft", "insert", "rule", "inet", "flatnet", "hostport", "return"));
     await node.start();
     expect(await table()).toBe(before);
     const answers = countOf(talker, "web");
