@@ -464,7 +464,9 @@ export class Allocator {
   #exhausted(family: Family, pool: string, steadyMs: number): Refusal {
     const own = new Set(this.#space.subnetsOf(family));
     const subnets = this.#space.counts(steadyMs).filter(({ cidr }) => own.has(cidr));
-    return { kind: "exhausted", family, pool, subnets, holders: this.#holdersOf(family, pool) };
+    const times = this.#space.open(pool, family).flatMap(({ addresses }) => addresses.nextReadyMs(steadyMs) ?? []);
+    const nextFreeMs = times.length === 0 ? undefined : Math.min(...times) - steadyMs;
+    return { kind: "exhausted", family, pool, subnets, holders: this.#holdersOf(family, pool), nextFreeMs };
   }
 
   /** Who has a pool's addresses of a family, those of draining subnets left out. */

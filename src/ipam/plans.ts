@@ -59,13 +59,15 @@ export interface Holders {
 
 /** Why an attachment gets nothing. Nothing of any family is given then. */
 export type Refusal =
-  /** No address of this family is left in the pool. */
+  /** No address of this family is left in the pool, or too few for the attachment and its network's gateway. */
   | {
       readonly kind: "exhausted";
       readonly family: Family;
       readonly pool: string;
       readonly subnets: readonly SubnetCounts[];
       readonly holders: Holders;
+      /** How many milliseconds it takes until one that rests is free; undefined when none does. */
+      readonly nextFreeMs: number | undefined;
     }
   /** None of the subnets, whose texts these are, gives out an address that was asked for. */
   | {

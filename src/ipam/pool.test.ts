@@ -135,6 +135,10 @@ class Reference {
     this.released.set(index, { releasedAtMs: nowMs, readyAtMs, owner: keep?.owner });
     if (keep !== undefined) this.latest.set(keep.owner, index);
   }
+  nextReadyMs(nowMs: number) {
+    const times = [...this.released.values()].map(({ readyAtMs }) => readyAtMs).filter((ms) => ms > nowMs);
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
   counts(nowMs: number) {
     const states = this.positions.map((index) => this.at(index, nowMs));
     const resting = states.filter((one) => (one?.readyAtMs ?? 0) > nowMs);
@@ -205,6 +209,7 @@ test("any sequence of holds and releases leaves what looking at every position f
           if (position !== undefined) for (const each of [it, reference]) each.release(position, now, one.keep);
         }
         expect(it.counts(now)).toEqual(reference.counts(now));
+        expect(it.nextReadyMs(now)).toBe(reference.nextReadyMs(now));
         expect(shape(it.available(now, spoken))).toEqual(shape(reference.available(now, spoken)));
         expect(shape(it.oldest(now, spoken))).toEqual(shape(reference.oldest(now, spoken)));
         for (const owner of ["a", "b"])

@@ -174,6 +174,13 @@ export class Pool {
     return { capacity: this.#capacity, used, cooling, kept, free: this.#capacity - BigInt(used + cooling + kept) };
   }
 
+  /** When the next of those that aren't ready for anybody will be, in milliseconds since 1970; undefined when none waits. */
+  nextReadyMs(nowMs: number): number | undefined {
+    this.#settle(nowMs);
+    const times = [this.#cooling, ...this.#kept.values()].flatMap((queue) => queue.first()?.readyAtMs ?? []);
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
+
   /** What isn't ready for anybody, the longest released first. Takes time in the released ones. */
   resting(nowMs: number): (Candidate & { readonly releasedAtMs: number; readonly readyAtMs: number })[] {
     this.#settle(nowMs);

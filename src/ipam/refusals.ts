@@ -77,27 +77,36 @@ export function refusalError(refusal: Refusal): IpamError {
 }
 
 /**
- * "no IPv4 address is left in 10.244.1.0/24 (254 of 254 in use): 40 are of default, 30 of kube-system, 184 of 5 others; the
- * oldest is …". What rests has been given away by then, so none is about to come free by itself.
+ * "no IPv4 address is left in 10.244.1.0/24 (254 of 254 in use), held by: 40 default, 30 kube-system, 20 web, 164 of 5 others;
+ * none is resting; the oldest is …".
  */
-function describeExhaustion({ family, pool, subnets, holders }: Refusal & { readonly kind: "exhausted" }): string {
+function describeExhaustion(refusal: Refusal & { readonly kind: "exhausted" }): string {
+  const { family, pool, subnets, holders, nextFreeMs } = refusal;
   const parts = subnets.map(({ cidr, draining, pools }) => {
     if (draining) return `${cidr} (draining)`;
     const { used = 0, capacity = 0 } = pools.find(({ name }) => name === pool) ?? {};
     return `${cidr} (${used} of ${capacity} in use)`;
   });
   const ofPool = pool === DEFAULT_POOL ? "" : ` of pool ${pool}`;
-  return `no IPv${family} address${ofPool} is left in ${parts.join(", ")}${describeHolders(holders)}`;
+  return `no IPv${family} address${ofPool} is left in ${parts.join(", ")}${describeHolders(holders, describeResting(refusal, nextFreeMs))}`;
 }
 
-function describeHolders({ total, most, others, oldest }: Holders): string {
+/** One may rest while an attachment that needs a gateway beside its address has to wait for a second. */
+function describeResting({ pool, subnets }: Refusal & { readonly kind: "exhausted" }, nextFreeMs = 0): string {
+  const counts = subnets.flatMap(({ pools }) => pools.filter(({ name }) => name === pool));
+  const resting = counts.reduce((sum, { cooling }) => sum + cooling, 0);
+  if (resting === 0) return "none is resting";
+  return `${resting} resting, the next free in ${Math.ceil(nextFreeMs / 1000)} s, too few for the attachment and a gateway`;
+}
+
+function describeHolders({ total, most, others, oldest }: Holders, resting: string): string {
   if (total === 0) return "";
   const named = most.map(({ name, count }) => `${count} ${name}`);
   const rest = total - most.reduce((sum, { count }) => sum + count, 0);
   const list = others === 0 ? named : [...named, `${rest} of ${others} others`];
   const since =
     oldest === undefined ? "" : `; the oldest is ${describeHolder(oldest)}, of ${timeText(oldest.allocatedAtMs)}`;
-  return `, held by: ${list.join(", ")}; none is resting${since}`;
+  return `, held by: ${list.join(", ")}; ${resting}${since}`;
 }
 
 function timeText(ms: number): string {
