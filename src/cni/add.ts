@@ -7,7 +7,7 @@ import { applyPodNetwork, refuseWhenUp } from "./apply.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
 import type { PluginConf, RouteConf } from "./conf.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
-import { IpamClient, podAddresses } from "./ipam-client.ts";
+import { assertPool, IpamClient, podAddresses } from "./ipam-client.ts";
 import { openNetns } from "./netns.ts";
 import { appendResult, planResult } from "./plan-result.ts";
 import { resultDocument } from "./result.ts";
@@ -36,6 +36,7 @@ export function add(world: World, args: CmdArgs, conf: PluginConf): Outcome {
       // An address the attachment had before belongs to an earlier ADD, which may be up and running: only DEL ends that.
       if (!allocation.existed) undo.push("release the address", () => daemon.release(attachment, 0, "failed-add"));
       globalThis.faultPoint?.("plugin.allocated");
+      assertPool(conf, allocation);
       const addresses = podAddresses(allocation.addresses);
       const mtu = chooseMtu(conf, allocation.mtu, addresses);
       const plan = planPodNetwork(attachment, args.pod, addresses, mtu, conf, sha256);

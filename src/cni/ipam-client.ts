@@ -126,6 +126,13 @@ export class IpamClient {
   }
 }
 
+/** @throws CniError 999 when the configuration names a pool and the daemon is from before there were any */
+export function assertPool({ pool }: IpamConf, allocation: AllocateResponse): void {
+  if (pool !== "" && allocation.pool === "" && !allocation.existed) {
+    throw strange(`pool ${pool} was asked for, and the daemon is older than pools`);
+  }
+}
+
 /**
  * The addresses as bytes, IPv4 first as the daemon has it.
  * @returns one a family at most, at least one

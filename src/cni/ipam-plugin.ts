@@ -11,7 +11,7 @@ import { attachmentOf, type CmdArgs } from "./args.ts";
 import type { IpamConf } from "./conf.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 import { asCidr } from "./fields.ts";
-import { IpamClient, podAddresses } from "./ipam-client.ts";
+import { assertPool, IpamClient, podAddresses } from "./ipam-client.ts";
 import { openNetns } from "./netns.ts";
 import { type IpConfig, type Result, resultDocument, toResultRoute } from "./result.ts";
 import { UndoStack } from "./undo.ts";
@@ -27,6 +27,7 @@ export function addIpam(world: World, args: CmdArgs, conf: IpamConf): Outcome {
     const wanted = { attachment, args, hostIfname: "", portMappings: [], withGateway: true, podEnd };
     const allocation = daemon.allocate(conf, wanted);
     if (!allocation.existed) undo.push("release the address", () => daemon.release(attachment, 0, "failed-add"));
+    assertPool(conf, allocation);
     return succeed(`${resultDocument(toResult(allocation, conf), conf.cniVersion)}\n`);
   });
 }

@@ -5,6 +5,7 @@ import {
   type GetHistoryRequest,
   IpamServiceDefinition,
   type ListAllocationsResponse,
+  type PoolCounts,
   type RestingAddress,
   type Tenure,
 } from "../gen/flatnet/ipam/v1/ipam.ts";
@@ -33,6 +34,9 @@ const USAGE = `usage: flatnetctl ipam COMMAND [options]
 
 Exit code: 0 done, 1 the daemon refused, 2 wrong options or no daemon.
 `;
+
+/** The largest number that the daemon counts to. */
+const MOST_COUNTED = 0xffff_ffff;
 
 const METHODS = IpamServiceDefinition.methods;
 const COMMON = { socket: "string", json: "boolean" } as const;
@@ -147,13 +151,16 @@ export function showLines(
   const letters = namespaceLetters(allocations);
   const lines: string[] = [];
   const prefixes = subnets.map(({ cidr }) => parsePrefix(cidr));
-  for (const [i, { cidr, capacity, used, cooling, free }] of subnets.entries()) {
+  for (const [i, { cidr, draining, pools, reserved: _, ...counts }] of subnets.entries()) {
     const sight = { prefix: prefixes[i] as (typeof prefixes)[number], allocations, resting: resting ?? [] };
-    const counts = [`${formatCount(used)} used`, `${formatCount(cooling)} resting`, `${formatCount(free)} free`];
-    lines.push(`${cidr}: ${counts.join(", ")} of ${plural(capacity, "address", "addresses")}`, "");
+    lines.push(`${cidr}${draining ? ", draining" : ""}: ${countsText(counts)}`);
+    // A subnet without pools of its own is all the default one's.
+    for (const { name, ...ofPool } of pools.length > 1 ? pools : [])
+      lines.push(`  pool ${name}: ${countsText(ofPool)}`);
+    lines.push("");
     lines.push(...drawSubnet(sight, letters).map((line) => `  ${line}`), "");
     lines.push(...legend(sight, letters).map(([symbol, text]) => `  ${symbol}  ${text}`), "");
-    if (resting === undefined && cooling > 0) {
+    if (resting === undefined && counts.cooling > 0) {
       lines.push("  The daemon is older than this flatnetctl: which addresses rest is not in the picture.", "");
     }
   }
@@ -165,6 +172,14 @@ export function showLines(
   }
   const table = holdersTable(allocations, nowMs, width);
   return [...lines, ...(table.length === 0 ? ["Nobody has an address."] : table)];
+}
+
+function countsText({ capacity, used, cooling, free, sticky }: Omit<PoolCounts, "name">): string {
+  const kept = sticky === 0 ? [] : [`${formatCount(sticky)} kept for their owner`];
+  const text = [`${formatCount(used)} used`, `${formatCount(cooling - sticky)} resting`, ...kept];
+  // The daemon counts no further.
+  if (free === MOST_COUNTED) return `${text.join(", ")}, over ${formatCount(MOST_COUNTED - 1)} free`;
+  return `${[...text, `${formatCount(free)} free`].join(", ")} of ${plural(capacity, "address", "addresses")}`;
 }
 
 function stateDocument({ subnets, allocations }: ListAllocationsResponse): object {

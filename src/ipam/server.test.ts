@@ -123,6 +123,7 @@ test("a client gets addresses of both families, the MTU, the same again, and giv
     existed: false,
     subnets: ["10.244.1.0/24", "fd00:10:244:1::/64"],
     gateways: [],
+    pool: "default",
   });
   expect(await client.allocate(request("a"))).toEqual({ ...first, existed: true });
 

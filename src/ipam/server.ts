@@ -104,7 +104,7 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
   server.addService(toServiceDefinition(), {
     allocate: unary("Allocate", async (message: wire.AllocateRequest, trace): Promise<wire.AllocateResponse> => {
       const request = parseAllocateRequest(message);
-      const { addresses, subnets, gateways, existed, restCutShort, takenFrom } = await service.allocate(request);
+      const { addresses, subnets, gateways, existed, restCutShort, takenFrom, pool } = await service.allocate(request);
       if (restCutShort) {
         const fields = { ...request.attachment, addresses, gateways, requested: request.requestedAddresses };
         log.warn(
@@ -120,7 +120,8 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
       const pod = request.pod === undefined ? {} : { pod: `${namespace}/${name}` };
       log.info({ ...request.attachment, ...pod, addresses, existed, ...trace }, "addresses given");
       globalThis.faultPoint?.("daemon.allocation-answered");
-      return { addresses: [...addresses], mtu: mtu(), existed, subnets: [...subnets], gateways: [...gateways] };
+      const lists = { addresses: [...addresses], subnets: [...subnets], gateways: [...gateways] };
+      return { ...lists, mtu: mtu(), existed, pool };
     }),
     release: unary("Release", async (message: wire.ReleaseRequest, trace): Promise<wire.ReleaseResponse> => {
       const { attachment, cause } = parseReleaseRequest(message);

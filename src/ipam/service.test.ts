@@ -59,6 +59,7 @@ describe.each([
       gateways: [],
       existed: false,
       restCutShort: false,
+      pool: "default",
       takenFrom: [],
     });
     expect(await first.service.allocate(request("a"))).toEqual({ ...given, existed: true });

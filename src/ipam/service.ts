@@ -22,7 +22,7 @@ import {
   readHistory,
 } from "./history.ts";
 import { KeyedLock } from "./keyed-lock.ts";
-import type { AddressRules } from "./layout.ts";
+import { type AddressRules, DEFAULT_POOL } from "./layout.ts";
 import type { AllocationRequest } from "./plans.ts";
 import { type AllocationRecord, type Change, type Snapshot, writesOf } from "./records.ts";
 import { type KernelMark, planRecovery, type Recovery } from "./recovered.ts";
@@ -80,6 +80,8 @@ export interface AllocateResult {
   readonly existed: boolean;
   /** An address is used again before its rest was over, for want of another or on request; worth a line in the log. */
   readonly restCutShort: boolean;
+  /** Name of the pool that the addresses were asked of when they were given. */
+  readonly pool: string;
   /** Whom the addresses were kept for, and who lost them for want of another; worth a line in the log too. */
   readonly takenFrom: readonly string[];
 }
@@ -188,7 +190,8 @@ export class IpamService {
       globalThis.faultPoint?.("daemon.allocation-in-effect");
       const { record, kind, subnets, gateways, restCutShort, takenFrom } = plan;
       const existed = kind === "existed";
-      return { addresses: record.addresses, subnets, gateways, existed, restCutShort, takenFrom };
+      const { addresses, pool = DEFAULT_POOL } = record;
+      return { addresses, subnets, gateways, existed, restCutShort, pool, takenFrom };
     });
   }
 

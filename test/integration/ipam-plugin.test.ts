@@ -339,10 +339,28 @@ describe.runIf(canUseKernel())("flatnet-ipam", () => {
     const cleanup = new Cleanup();
     onTestFinished(() => cleanup.run());
     const socket = join(node().directory, `${randomUUID()}.sock`);
-    const answer = { addresses: ["10.79.1.5"], mtu: 1500, existed: false, subnets: [], gateways: [] };
+    const answer = { addresses: ["10.79.1.5"], mtu: 1500, existed: false, subnets: [], gateways: [], pool: "" };
     const fake = await startFakeDaemon(socket, { allocate: () => answer }, cleanup);
     const pod = await newPod();
     expect(failureOf(await runIpam(node(), "ADD", pod, { ipam: { socket } }))).toMatchObject({ code: 999 });
+    expect(fake.released).toEqual([pod.containerId]);
+  });
+
+  test("ADD gives back what it was given by a daemon that knows of no pools, when the network names one", async () => {
+    const cleanup = new Cleanup();
+    onTestFinished(() => cleanup.run());
+    const socket = join(node().directory, `${randomUUID()}.sock`);
+    const lists = { addresses: ["10.79.1.5"], subnets: ["10.79.1.0/24"], gateways: ["10.79.1.1"] };
+    const fake = await startFakeDaemon(
+      socket,
+      { allocate: () => ({ ...lists, mtu: 1500, existed: false, pool: "" }) },
+      cleanup,
+    );
+    const pod = await newPod();
+    expect(failureOf(await runIpam(node(), "ADD", pod, { ipam: { socket, pool: "db" } }))).toMatchObject({
+      code: 999,
+      details: expect.stringContaining("the daemon is older than pools"),
+    });
     expect(fake.released).toEqual([pod.containerId]);
   });
 

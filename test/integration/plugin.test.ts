@@ -775,6 +775,7 @@ describe.runIf(canUseKernel())("a daemon that answers otherwise", () => {
       existed: false,
       subnets: [],
       gateways: [],
+      pool: "",
     }));
     expect(failure).toMatchObject({ code: 999, msg: "the daemon's answer makes no sense" });
     expect(failure.details).toContain(addresses.at(-1) ?? "no address");
@@ -788,6 +789,7 @@ describe.runIf(canUseKernel())("a daemon that answers otherwise", () => {
       existed: false,
       subnets: [],
       gateways: [],
+      pool: "",
     }));
     expect(failure).toMatchObject({ code: 999, details: expect.stringContaining(`mtu is ${mtu},`) });
     expect(fake.released).toEqual([pod.containerId]);
@@ -800,6 +802,7 @@ describe.runIf(canUseKernel())("a daemon that answers otherwise", () => {
       existed: true,
       subnets: [],
       gateways: [],
+      pool: "",
     }));
     expect(fake.released).toEqual([]);
   });

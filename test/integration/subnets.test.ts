@@ -7,10 +7,10 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { probe, startReceiver } from "../helpers/containerd/probe.ts";
-import { Cleanup } from "../helpers/daemon.ts";
+import { Cleanup, run } from "../helpers/daemon.ts";
 import { createNode, type FlatnetNode, listRoutes } from "../helpers/flatnet-node.ts";
 import { canUseKernel } from "../helpers/netns.ts";
-import { addressesOf, createPod, failureOf, type Pod, resultOf } from "../helpers/plugin.ts";
+import { addressesOf, built, createPod, failureOf, type Pod, resultOf } from "../helpers/plugin.ts";
 
 interface Site {
   readonly node: FlatnetNode;
@@ -117,6 +117,15 @@ describe.runIf(canUseKernel())("a node's subnet", () => {
       code: 7,
       details: 'pool is "dbs"; it must be one that this node has: default, db, web',
     });
+    const shown = await run([built("flatnetctl"), "ipam", "show", "--socket", node.socket]);
+    expect(shown).toContain(
+      [
+        "10.80.1.0/24: 4 used, 0 resting, 235 free of 239 addresses",
+        "  pool default: 1 used, 0 resting, 220 free of 221 addresses",
+        "  pool db: 2 used, 0 resting, 0 free of 2 addresses",
+        "  pool web: 1 used, 0 resting, 15 free of 16 addresses",
+      ].join("\n"),
+    );
     const status = (conf: object) => node.run("STATUS", late, { conf });
     expect(failureOf(await status({ pool: "db" }))).toMatchObject({ code: 50 });
     expect((await status({})).status).toBe(0);

@@ -135,6 +135,11 @@ export interface AllocateResponse {
   subnets: string[];
   /** The network's gateway in each of these subnets, in the same order; empty unless asked for. */
   gateways: string[];
+  /**
+   * The pool that the addresses were asked of when they were given, "default" for the default one. Empty: a daemon from before
+   * there were pools.
+   */
+  pool: string;
 }
 
 export interface ReleaseRequest {
@@ -957,7 +962,7 @@ export const PortMapping: MessageFns<PortMapping> = {
 };
 
 function createBaseAllocateResponse(): AllocateResponse {
-  return { addresses: [], mtu: 0, existed: false, subnets: [], gateways: [] };
+  return { addresses: [], mtu: 0, existed: false, subnets: [], gateways: [], pool: "" };
 }
 
 export const AllocateResponse: MessageFns<AllocateResponse> = {
@@ -976,6 +981,9 @@ export const AllocateResponse: MessageFns<AllocateResponse> = {
     }
     for (const v of message.gateways) {
       writer.uint32(42).string(v!);
+    }
+    if (message.pool !== "") {
+      writer.uint32(50).string(message.pool);
     }
     return writer;
   },
@@ -1031,6 +1039,14 @@ export const AllocateResponse: MessageFns<AllocateResponse> = {
             }
 
             message.gateways.push(reader.string());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.pool = reader.string();
             continue;
           }
         }
