@@ -16,7 +16,7 @@ export async function generatedProblems(): Promise<string[]> {
   try {
     for (const name of ["proto", "buf.yaml", "buf.gen.yaml"])
       await cp(join(ROOT, name), join(copy, name), { recursive: true });
-    await symlink(join(ROOT, "node_modules"), join(copy, "node_modules"));
+    for (const name of ["node_modules", "scripts"]) await symlink(join(ROOT, name), join(copy, name));
     await mustRun("buf", ["generate"], { cwd: copy });
     const [fresh, committed] = [await filesOf(copy), await filesOf(ROOT)];
     const names = [...new Set([...fresh.keys(), ...committed.keys()])].sort();

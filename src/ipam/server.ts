@@ -18,6 +18,7 @@ import type { RestingAddress, SubnetCounts } from "./address-space.ts";
 import { IpamError } from "./errors.ts";
 import type { Tenure } from "./history.ts";
 import type { AllocationRecord } from "./records.ts";
+import { addReflection } from "./reflection.ts";
 import {
   parseAdoptRequest,
   parseAllocateRequest,
@@ -177,6 +178,8 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
       },
     ),
   } satisfies UntypedServiceImplementation);
+
+  addReflection(server);
 
   const claim = await claimSocket(
     socketPath,
