@@ -7,7 +7,7 @@ import { callNetlink } from "../../test/helpers/netlink.ts";
 import { canUseKernel, createNetns, type Netns } from "../../test/helpers/netns.ts";
 import { parseAddress } from "../net/address.ts";
 import { hostPrefix, parsePrefix, prefixBytes } from "../net/prefix.ts";
-import { NETLINK_ROUTE } from "./event-loop.ts";
+import { NETLINK_ROUTE, Netlink } from "./event-loop.ts";
 import { decodeLink, deleteLink, dumpLinks, getLink, setLinkUp } from "./link.ts";
 import {
   addRoute,
@@ -79,6 +79,19 @@ describe.runIf(canUseKernel())("netlink in a namespace", () => {
     });
     expect(await shown("-4")).toEqual(["10.244.1.0/24 via 172.18.0.2 dev eth0"]);
     expect(await shown("-6")).toEqual(["fd00:10:244:1::/64 via fd00:18::2 dev eth0 metric 1024 pref medium"]);
+  });
+
+  // More answers than the receive buffer holds are an overrun, and an overrun ends the process.
+  test("what many ask for at once is answered, whatever has room in the socket's buffer", async () => {
+    const netlink = Netlink.open(NETLINK_ROUTE);
+    try {
+      const asked = Array.from({ length: 20 }, () => netlink.submit(Array.from({ length: 64 }, () => getLink("lo"))));
+      const replies = (await Promise.all(asked)).flat();
+      const names = replies.flatMap(({ answers }) => answers.map((answer) => decodeLink(answer)?.name));
+      expect(names).toEqual(Array.from({ length: 20 * 64 }, () => "lo"));
+    } finally {
+      netlink.close();
+    }
   });
 
   test("more requests than one batch holds are all worked off", async () => {

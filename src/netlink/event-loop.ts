@@ -20,8 +20,13 @@ import {
 export const NETLINK_ROUTE = 0;
 export const NETLINK_NETFILTER = 12;
 
-/** How many requests go in one send. Their acknowledgements wait in the receive buffer until the event loop comes by. */
-const BATCH = 64;
+/**
+ * How many requests go in one send. Their answers wait in the receive buffer until the event loop comes by, and those about
+ * 64 links fill the usual one.
+ */
+const BATCH = 32;
+/** Bytes of the receive buffer that are asked for; the kernel gives no more than net.core.rmem_max, and counts it double. */
+const RECEIVE_BUFFER = 1024 * 1024;
 /** The kernel answers in the send itself; this long without an answer is a lost one. */
 const TIMEOUT_MS = 10_000;
 /** How often a dump is begun again when the kernel says that the table changed under it. */
@@ -43,8 +48,8 @@ export class Netlink {
   private readonly socket: RawNetlinkSocket;
   private readonly pending = new Map<number, Pending>();
   private seq = 1;
-  /** The last dump that was asked for. The kernel runs one a socket at a time and refuses another with EBUSY. */
-  private dumping: Promise<unknown> = Promise.resolve();
+  /** The end of the last exchange that was asked for: see `inTurn`. */
+  private last: Promise<unknown> = Promise.resolve();
 
   private constructor(socket: RawNetlinkSocket) {
     this.socket = socket;
@@ -59,7 +64,8 @@ export class Netlink {
 
   /** @param protocol NETLINK_ROUTE or NETLINK_NETFILTER */
   static open(protocol: number): Netlink {
-    return new Netlink(new RawNetlinkSocket(protocol));
+    // 0 leaves what is the default.
+    return new Netlink(new RawNetlinkSocket(protocol, { recvBufferSize: RECEIVE_BUFFER, sendBufferSize: 0 }));
   }
 
   close(): void {
@@ -72,12 +78,27 @@ export class Netlink {
     const replies: Reply[] = [];
     for (let at = 0; at < requests.length; at += BATCH) {
       const batch = requests.slice(at, at + BATCH);
-      const first = this.take(batch.length);
-      const waits = batch.map((request, i) => this.acknowledged(request, first + i));
-      this.send(encodeBatch(batch, first), first, batch.length);
-      replies.push(...(await Promise.all(waits)));
+      replies.push(...(await this.inTurn(() => this.submitBatch(batch))));
     }
     return replies;
+  }
+
+  private submitBatch(batch: readonly Request[]): Promise<Reply[]> {
+    const first = this.take(batch.length);
+    const waits = batch.map((request, i) => this.acknowledged(request, first + i));
+    this.send(encodeBatch(batch, first), first, batch.length);
+    return Promise.all(waits);
+  }
+
+  /**
+   * One exchange at a time on a socket, whoever asks. The kernel refuses a second dump with EBUSY; and answers for which
+   * there is no room it drops, which marks the socket with an error that `netlink` 0.3 can't tell of: it ends the process.
+   */
+  private inTurn<T>(exchange: () => Promise<T>): Promise<T> {
+    const result = this.last.then(exchange);
+    // The next one waits for the end of this one, good or bad; whoever asked for this one hears which.
+    this.last = result.catch(() => {});
+    return result;
   }
 
   /** @throws NetlinkError of the first request that was refused. All have been tried by then. */
@@ -94,6 +115,10 @@ export class Netlink {
    * @throws NetlinkError of the first request that was refused; then nothing has changed.
    */
   async transaction(begin: Request, requests: readonly Request[], end: Request): Promise<void> {
+    return this.inTurn(() => this.transact(begin, requests, end));
+  }
+
+  private async transact(begin: Request, requests: readonly Request[], end: Request): Promise<void> {
     const first = this.take(requests.length + 2);
     const waits = requests.map((request, i) => this.acknowledged(request, first + 1 + i));
     const bytes = Buffer.concat([
@@ -122,15 +147,8 @@ export class Netlink {
    * @throws NetlinkError NETLINK_INTERRUPTED when it never stood still.
    */
   async dump(request: Request): Promise<Message[]> {
-    const result = this.dumping.then(() => this.dumpWhole(request));
-    // The next one waits for the end of this one, good or bad; whoever asked for this one hears which.
-    this.dumping = result.catch(() => {});
-    return result;
-  }
-
-  private async dumpWhole(request: Request): Promise<Message[]> {
     for (let attempt = 0; attempt < DUMP_TRIES; attempt++) {
-      const messages = await this.dumpOnce(request);
+      const messages = await this.inTurn(() => this.dumpOnce(request));
       if (messages !== undefined) return messages;
     }
     throw new NetlinkError("NETLINK_INTERRUPTED", `${request.what}: interrupted ${DUMP_TRIES} times by changes`);
