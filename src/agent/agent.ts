@@ -17,15 +17,18 @@ import { refuseWhenTaken } from "../ipam/socket-claim.ts";
 import { type OpenedStore, Store, StoreError } from "../ipam/store.ts";
 import { formatPrefix } from "../net/prefix.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from "../netlink/event-loop.ts";
+import { deleteLinkAt } from "../netlink/link.ts";
 import { PeersError } from "../routes/errors.ts";
 import { type Node, PEERS_MAX_BYTES, parsePeers } from "../routes/peers.ts";
 import type { Config } from "./config.ts";
 import { EgressKeeper } from "./egress-keeper.ts";
+import { HalfMade } from "./half-made.ts";
 import { sweepJournal } from "./journal-sweep.ts";
 import { readKernelMarks } from "./kernel-marks.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
 import type { Metrics } from "./metrics.ts";
+import { listLinks, watchPods } from "./pod-watch.ts";
 import { passIntervalMs, Retirer, surroundingsOf } from "./retire.ts";
 import { RouteKeeper } from "./route-keeper.ts";
 import { enableForwarding } from "./sysctls.ts";
@@ -40,6 +43,8 @@ const STRAYS_TOLD = 20;
 const SETTLE_MS = 50;
 /** Between looks whether some of the addresses' history has had its time. */
 const PRUNE_INTERVAL_MS = 60_000;
+/** An ADD waits for the kernel in a few steps of ten seconds at most; a link that is begun for so long is nobody's. */
+const HALF_MADE_GRACE_MS = 60_000;
 const DAY_MS = 86_400_000;
 
 export interface Agent {
@@ -126,6 +131,8 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   if (config.retireAfterSeconds > 0) {
     retireTheGone(service, netlink, bootId, config.retireAfterSeconds * 1000, log, closers);
   }
+  undoHalfMade(service, netlink, log, closers);
+  if (config.repair) closers.push(watchPods(service, netlink, bootId, log));
   log.info({ socket: config.socket, podCIDRs: config.podCIDRs.map(formatPrefix), peers: config.peers }, "serving");
   globalThis.faultPoint?.("daemon.serving");
 }
@@ -318,6 +325,28 @@ function pruneHistory(service: IpamService, log: Log, closers: Closer[]): void {
     intervalMs: PRUNE_INTERVAL_MS,
     retryMs: PRUNE_INTERVAL_MS,
     onError: (err) => log.error({ err }, "old entries of the addresses' history could not be dropped"),
+  });
+  closers.push(() => loop.stop());
+  loop.request();
+}
+
+/** Removes, from now on, what ADDs began and nobody finished. */
+function undoHalfMade(service: IpamService, netlink: Netlink, log: Log, closers: Closer[]): void {
+  const halfMade = new HalfMade({
+    allocations: service,
+    links: () => listLinks(netlink),
+    remove: async ({ index, name }) => {
+      await netlink.request([deleteLinkAt(index, name)]);
+    },
+    graceMs: HALF_MADE_GRACE_MS,
+    log,
+    now: () => performance.now(),
+  });
+  const loop = new Loop(() => halfMade.pass(), {
+    settleMs: SETTLE_MS,
+    intervalMs: PASS_INTERVAL_MS,
+    retryMs: PASS_INTERVAL_MS,
+    onError: (err) => log.error({ err }, "links that were begun and never finished could not be removed"),
   });
   closers.push(() => loop.stop());
   loop.request();

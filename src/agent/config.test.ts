@@ -46,6 +46,7 @@ test("a name and a subnet are enough", () => {
     logLevel: "info",
     mtu: 0,
     antiSpoof: true,
+    repair: true,
     coolDownSeconds: 120,
     retireAfterSeconds: 60,
     historyDays: 7,
@@ -65,6 +66,7 @@ test.for<[flag: string, text: string, key: keyof Config, value: unknown]>([
   ["--mtu", "1450", "mtu", 1450],
   ["--anti-spoof", "false", "antiSpoof", false],
   ["--anti-spoof", "true", "antiSpoof", true],
+  ["--repair", "false", "repair", false],
   ["--cool-down-seconds", "0", "coolDownSeconds", 0],
   ["--retire-after-seconds", "0", "retireAfterSeconds", 0],
   ["--history-days", "0", "historyDays", 0],
@@ -91,6 +93,7 @@ peers: /p.yaml
 logLevel: warn
 mtu: 9000
 antiSpoof: false
+repair: false
 coolDownSeconds: 5
 retireAfterSeconds: 7
 historyDays: 30
@@ -106,6 +109,7 @@ metricsAddress: 127.0.0.1:9470
     logLevel: "warn",
     mtu: 9000,
     antiSpoof: false,
+    repair: false,
     coolDownSeconds: 5,
     retireAfterSeconds: 7,
     historyDays: 30,
@@ -160,6 +164,7 @@ test("the help names every flag", () => {
     "log-level",
     "mtu",
     "anti-spoof",
+    "repair",
     "cool-down-seconds",
     "help",
   ]) {

@@ -32,6 +32,8 @@ export interface Config {
   readonly mtu: number;
   /** Drop what a pod sends from an address that isn't its own. */
   readonly antiSpoof: boolean;
+  /** Put back what is taken away of living pods' links. */
+  readonly repair: boolean;
   /** How long a released address rests, in seconds. */
   readonly coolDownSeconds: number;
   /** How long an attachment whose namespace is gone waits for its DEL, in seconds; 0 for ever. */
@@ -66,6 +68,7 @@ export const USAGE = `usage: flatnetd --node-name NAME --pod-cidr CIDR [--pod-ci
   --log-level LEVEL      ${LOG_LEVELS.join(", ")} (default info)
   --mtu BYTES            MTU of pods (default 0: the smallest of the uplinks)
   --anti-spoof BOOLEAN   drop what a pod sends from a foreign address (default true)
+  --repair BOOLEAN       put back what is taken away of living pods' links (default true)
   --cool-down-seconds N  how long an address rests before it is used again (default 120)
   --retire-after-seconds N  how long an attachment whose namespace is gone waits for its DEL (default 60; 0: for ever)
   --history-days N       how long it stays known who held an address (default 7; 0: not at all)
@@ -103,6 +106,7 @@ const Schema = v.strictObject({
   logLevel: v.optional(v.picklist(LOG_LEVELS, `is none of ${LOG_LEVELS.join(", ")}`), "info"),
   mtu: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535)), 0),
   antiSpoof: v.optional(v.boolean(), true),
+  repair: v.optional(v.boolean(), true),
   coolDownSeconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(86_400)), 120),
   retireAfterSeconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(86_400)), 60),
   egress: v.optional(
@@ -128,6 +132,7 @@ const FLAGS: Readonly<Record<string, { key: string; again?: true; read: (text: s
   "log-level": { key: "logLevel", read: (text) => text },
   mtu: { key: "mtu", read: toNumber },
   "anti-spoof": { key: "antiSpoof", read: toBoolean },
+  repair: { key: "repair", read: toBoolean },
   "cool-down-seconds": { key: "coolDownSeconds", read: toNumber },
   "retire-after-seconds": { key: "retireAfterSeconds", read: toNumber },
   "egress-masquerade": { key: "egress.masquerade", read: toBoolean },

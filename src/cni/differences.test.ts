@@ -7,7 +7,7 @@ import { parseAddress } from "../net/address.ts";
 import { LINK_GROUP } from "../net/names.ts";
 import { replaceRootTbf } from "../netlink/tc.ts";
 import { toTokenBucket } from "../podnet/bandwidth.ts";
-import { differences } from "../podnet/differences.ts";
+import { compare, differences } from "../podnet/differences.ts";
 import type { Observation } from "../podnet/observe.ts";
 import { withOwnTable } from "../podnet/own-table.ts";
 import { GATEWAY, type PodNetworkPlan, planPodNetwork } from "../podnet/plan.ts";
@@ -40,7 +40,7 @@ type Seen = Draft<Required<{ [K in keyof Observation]: NonNullable<Observation[K
 
 /** The kernel right after ADD. */
 function observed(plan: PodNetworkPlan): Seen {
-  const link = { up: true, mtu: 1450, alias: undefined };
+  const link = { up: true, mtu: 1450, alias: undefined, master: undefined, peerNsid: undefined };
   const v4 = (address: Uint8Array) => (address.length === 4 ? 4 : 6);
   const host = { ...link, index: HOST, name: plan.host.name, group: LINK_GROUP, mac: plan.host.mac, peerIndex: POD };
   const pod = { ...link, index: POD, name: "eth0", group: 0, mac: plan.pod.mac, peerIndex: HOST };
@@ -321,5 +321,70 @@ describe("a further interface", () => {
       "the pod has no route default via 169.254.1.1",
       "the pod has no route 192.0.2.0/24 via 169.254.1.1",
     ]);
+  });
+});
+
+describe("what is repaired", () => {
+  const plan = planOf({ name: "pods" }, [V4, V6]);
+  const repairs = (seen: Seen) =>
+    compare(plan, seen as Observation).flatMap(({ end, repair }) => repair.map(({ what }) => `${end}: ${what}`));
+
+  test("is nothing where nothing differs", () => {
+    expect(compare(plan, observed(plan))).toEqual([]);
+  });
+
+  test("is all that the pod's end has lost, the link first and routes after addresses", () => {
+    const seen = observed(plan);
+    Object.assign(seen.pod, { addresses: [], neighbours: [], routes: [] });
+    seen.pod.link.up = false;
+    expect(repairs(seen)).toEqual([
+      "pod: set eth0 up",
+      `pod: add address ${V4}/32 to eth0`,
+      "pod: add neighbour 169.254.1.1 on eth0",
+      `pod: add address ${V6}/128 to eth0`,
+      expect.stringContaining("pod: add address fe80::"),
+      "pod: add neighbour fe80::1 on eth0",
+      "pod: add route 169.254.1.1/32",
+      "pod: add route default via 169.254.1.1",
+      "pod: add route default via fe80::1",
+    ]);
+  });
+
+  test("is all that the host's end has lost, the link first", () => {
+    const seen = observed(plan);
+    Object.assign(seen, { hostRoutes: [undefined, undefined] });
+    Object.assign(seen.host, { neighbours: [] });
+    Object.assign(seen.host.link, { up: false, group: 0 });
+    const { name } = plan.host;
+    expect(repairs(seen)).toEqual([
+      `host: set group ${LINK_GROUP} on ${name}`,
+      `host: set ${name} up`,
+      `host: set route ${V4}/32`,
+      `host: add neighbour ${V4} on ${name}`,
+      `host: set route ${V6}/128`,
+      `host: add neighbour ${V6} on ${name}`,
+    ]);
+  });
+
+  test("is no address that has moved to another link of the pod", () => {
+    const seen = observed(plan);
+    for (const address of seen.pod.addresses) address.index = POD + 1;
+    expect(differences(plan, seen as Observation)).toHaveLength(2);
+    expect(repairs(seen)).toEqual([]);
+  });
+
+  test("is nothing of a pod's end that is the port of a bridge", () => {
+    const seen = observed(plan);
+    Object.assign(seen.pod, { addresses: [], routes: [] });
+    seen.pod.link.master = 9;
+    expect(repairs(seen)).toEqual([]);
+  });
+
+  test("is nothing where the pod has another link by that name", () => {
+    const seen = observed(plan);
+    Object.assign(seen.pod, { addresses: [], routes: [], neighbours: [] });
+    Object.assign(seen.host, { neighbours: [] });
+    seen.host.link.peerIndex = POD + 1;
+    expect(repairs(seen)).toEqual([]);
   });
 });

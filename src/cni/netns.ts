@@ -2,11 +2,8 @@
 //
 // The pod's network namespace, as the runtime names it.
 import { OWN_NETNS } from "../podnet/netns.ts";
-import { type Fd, O_RDONLY, type Sys, SysError } from "../sys/sys.ts";
+import { type Fd, O_NONBLOCK, O_RDONLY, type Sys, SysError } from "../sys/sys.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
-
-/** A path may be anything; opening a FIFO would wait for a writer. */
-const O_NONBLOCK = 0o4000;
 
 /**
  * Opens CNI_NETNS and makes sure that it isn't the plugin's own namespace, where the pod's routes would be the node's.

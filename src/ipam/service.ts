@@ -219,9 +219,7 @@ export class IpamService {
    */
   async retire(seen: AllocationRecord): Promise<boolean> {
     return this.#exclusively(seen.attachment, async () => {
-      const record = this.#durable.get(attachmentKey(seen.attachment));
-      const same = record?.confirmedAtMs === seen.confirmedAtMs && record.bootId === seen.bootId;
-      return same && (await this.#release(seen.attachment, undefined, "retired")).addresses.length > 0;
+      return this.#isSame(seen) && (await this.#release(seen.attachment, undefined, "retired")).addresses.length > 0;
     });
   }
 
@@ -262,6 +260,23 @@ export class IpamService {
     const recovery = planRecovery(known, marks, this.#bootId, nowMs);
     if (recovery.records.length > 0) await this.#commit(recovery.records.map((record) => ({ kind: "hold", record })));
     return recovery;
+  }
+
+  /**
+   * Runs `work` while nothing else is done for the attachment: no ADD or DEL of it is between its record and its answer.
+   * @returns false when the attachment is not known any more or was added again since; `work` has not run then
+   */
+  async whileHeld(seen: AllocationRecord, work: () => void): Promise<boolean> {
+    return this.#exclusively(seen.attachment, async () => {
+      const held = this.#isSame(seen);
+      if (held) work();
+      return held;
+    });
+  }
+
+  #isSame(seen: AllocationRecord): boolean {
+    const record = this.#durable.get(attachmentKey(seen.attachment));
+    return record?.confirmedAtMs === seen.confirmedAtMs && record.bootId === seen.bootId;
   }
 
   /** All durable allocations, gateways too, and the counts of the subnets (which know of commits under way). */

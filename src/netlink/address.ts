@@ -6,6 +6,7 @@ import { attributes, attrU32, Body, type Message, NLM_F_CREATE, NLM_F_EXCL, type
 import { addressFamily, SCOPE_LINK, SCOPE_UNIVERSE } from "./route.ts";
 
 const RTM_NEWADDR = 20;
+export const RTM_DELADDR = 21;
 const RTM_GETADDR = 22;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;

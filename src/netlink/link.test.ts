@@ -109,6 +109,8 @@ test("a link of the kernel's is read", () => {
     group: 26220,
     mac: fromHex("06fe0af40107"),
     peerIndex: 2,
+    master: undefined,
+    peerNsid: 0,
     alias: "flatnet:default/web-0",
   };
   expect(decodeLink(message(HOST_END))).toEqual(link);
@@ -124,6 +126,8 @@ test("a link without MAC, peer and alias has none of them", () => {
     group: 0,
     mac: undefined,
     peerIndex: undefined,
+    master: undefined,
+    peerNsid: undefined,
     alias: undefined,
   });
 });

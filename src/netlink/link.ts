@@ -23,6 +23,7 @@ const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
 const IFLA_LINK = 5;
+const IFLA_MASTER = 10;
 const IFLA_LINKINFO = 18;
 const IFLA_IFALIAS = 20;
 const IFLA_AF_SPEC = 26;
@@ -31,6 +32,7 @@ const IFLA_NET_NS_FD = 28;
 const IFLA_EXT_MASK = 29;
 const IFLA_NUM_TX_QUEUES = 31;
 const IFLA_NUM_RX_QUEUES = 32;
+const IFLA_LINK_NETNSID = 37;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
 const VETH_INFO_PEER = 1;
@@ -120,6 +122,12 @@ export function setRouteLocalnet(index: number, name: string): Request {
   return { type: RTM_SETLINK, flags: 0, body: body.done(), what: `set route_localnet on ${name}` };
 }
 
+/** `ip link set NAME group GROUP`. */
+export function setLinkGroup(index: number, name: string, group: number): Request {
+  const body = ifinfo(index).attrU32(IFLA_GROUP, group);
+  return { type: RTM_SETLINK, flags: 0, body: body.done(), what: `set group ${group} on ${name}` };
+}
+
 /** `ip link set NAME up`, with an alias where one is given. */
 export function setLinkUp(index: number, name: string, alias?: string): Request {
   const body = ifinfo(index, IFF_UP, IFF_UP);
@@ -137,6 +145,11 @@ export function deleteLink(name: string): Request {
   };
 }
 
+/** `ip link del`, of the link with this index and no other that may have its name by now. ENODEV when there is none. */
+export function deleteLinkAt(index: number, name: string): Request {
+  return { type: RTM_DELLINK, flags: 0, body: ifinfo(index).done(), what: `delete link ${name}`, tolerates: "ENODEV" };
+}
+
 /** What an RTM_NEWLINK message says of a link. */
 export interface Link {
   readonly index: number;
@@ -148,6 +161,10 @@ export interface Link {
   readonly mac: Uint8Array | undefined;
   /** Index of a veth's other end, in that end's namespace. */
   readonly peerIndex: number | undefined;
+  /** Index of the bridge or bond that it is a port of. */
+  readonly master: number | undefined;
+  /** The namespace's number for the other end's (`ip netns list-id`); absent when that is in the same one. */
+  readonly peerNsid: number | undefined;
   readonly alias: string | undefined;
 }
 
@@ -167,6 +184,8 @@ export function decodeLink(message: Message): Link | undefined {
     group: attrU32(found.get(IFLA_GROUP)) ?? 0,
     mac: found.get(IFLA_ADDRESS)?.slice(),
     peerIndex: attrU32(found.get(IFLA_LINK)),
+    master: attrU32(found.get(IFLA_MASTER)),
+    peerNsid: attrU32(found.get(IFLA_LINK_NETNSID)),
     alias: alias === undefined ? undefined : attrText(alias),
   };
 }

@@ -6,6 +6,7 @@ import { attributes, Body, type Message, NLM_F_CREATE, NLM_F_REPLACE, type Reque
 import { addressFamily } from "./route.ts";
 
 const RTM_NEWNEIGH = 28;
+export const RTM_DELNEIGH = 29;
 const RTM_GETNEIGH = 30;
 const NDA_DST = 1;
 const NDA_LLADDR = 2;

@@ -6,7 +6,7 @@ import { attributes, attrU32, Body, type Message, NLM_F_CREATE, NLM_F_EXCL, type
 import { AF_INET, AF_INET6, addressFamily } from "./route.ts";
 
 const RTM_NEWRULE = 32;
-const RTM_DELRULE = 33;
+export const RTM_DELRULE = 33;
 const RTM_GETRULE = 34;
 const FR_ACT_TO_TBL = 1;
 const FRA_SRC = 2;

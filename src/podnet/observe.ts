@@ -27,6 +27,7 @@ export interface Observation {
   readonly host: ObservedEnd | undefined;
   readonly pod:
     | (ObservedEnd & {
+        /** Of all links of the pod. */
         readonly addresses: readonly InterfaceAddress[];
         readonly routes: readonly Route[];
         /** Rules for one address, whoever made them. */
@@ -39,7 +40,18 @@ export interface Observation {
   readonly sysctls: readonly (string | undefined)[];
 }
 
-/** @throws NetlinkError or SysError when something can't be read at all */
+/** The host's end alone. @throws NetlinkError or SysError when something can't be read at all */
+export function observeHostEnd(sys: Sys, plan: PodNetworkPlan): Observation {
+  const host = BlockingNetlink.open(sys);
+  try {
+    const hostRoutes = routesTo(host, plan);
+    return { host: observeEnd(host, plan.host.name, false), pod: undefined, hostRoutes, sysctls: [] };
+  } finally {
+    host.close();
+  }
+}
+
+/** @throws NetlinkError or SysError when something can't be read at all, PodNetworkError when there is no namespace */
 export function observe(sys: Sys, plan: PodNetworkPlan, netns: PodNetns): Observation {
   const host = BlockingNetlink.open(sys);
   try {
@@ -48,14 +60,11 @@ export function observe(sys: Sys, plan: PodNetworkPlan, netns: PodNetns): Observ
     try {
       const podEnd = observeEnd(pod, plan.pod.name, limited);
       const index = podEnd?.link.index;
-      const hostRoutes = plan.addresses.map((address) =>
-        first(ask(host, lookUpRoute(address, true), NO_WAY), decodeRoute),
-      );
       return {
         host: observeEnd(host, plan.host.name, limited),
         pod: podEnd && {
           ...podEnd,
-          addresses: decoded(pod.dump(dumpAddresses()), decodeAddress).filter((address) => address.index === index),
+          addresses: decoded(pod.dump(dumpAddresses()), decodeAddress),
           rules: plan.addresses.flatMap((address) => decoded(pod.dump(dumpRules(familyOf(address))), decodeSourceRule)),
           routes: plan.addresses.flatMap((address) =>
             decoded(pod.dump(dumpRoutes(familyOf(address), ANY_PROTOCOL)), decodeRoute).filter(
@@ -63,8 +72,8 @@ export function observe(sys: Sys, plan: PodNetworkPlan, netns: PodNetns): Observ
             ),
           ),
         },
-        hostRoutes,
-        sysctls: inNetns(sys, netns.fd, netns.path, () => plan.sysctls.map(([path]) => readSysctl(sys, path))),
+        hostRoutes: routesTo(host, plan),
+        sysctls: readSysctls(sys, plan, netns),
       };
     } finally {
       pod.close();
@@ -72,6 +81,15 @@ export function observe(sys: Sys, plan: PodNetworkPlan, netns: PodNetns): Observ
   } finally {
     host.close();
   }
+}
+
+function routesTo(host: BlockingNetlink, { addresses }: PodNetworkPlan): (Route | undefined)[] {
+  return addresses.map((address) => first(ask(host, lookUpRoute(address, true), NO_WAY), decodeRoute));
+}
+
+function readSysctls(sys: Sys, { sysctls }: PodNetworkPlan, { fd, path }: PodNetns): (string | undefined)[] {
+  if (sysctls.length === 0) return [];
+  return inNetns(sys, fd, path, () => sysctls.map(([name]) => readSysctl(sys, name)));
 }
 
 function observeEnd(netlink: BlockingNetlink, name: string, limited: boolean): ObservedEnd | undefined {

@@ -6,7 +6,8 @@ import type { Route } from "../netlink/route.ts";
 import { smallestMtu } from "./uplinks.ts";
 
 function link(index: number, name: string, mtu: number): Link {
-  return { index, name, mtu, up: true, group: 0, mac: undefined, peerIndex: undefined, alias: undefined };
+  const none = { mac: undefined, peerIndex: undefined, master: undefined, peerNsid: undefined, alias: undefined };
+  return { index, name, mtu, up: true, group: 0, ...none };
 }
 
 function via(oif?: number): Route {

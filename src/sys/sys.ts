@@ -58,6 +58,8 @@ export const O_WRONLY = 1;
 export const O_CREAT = 0o100;
 export const O_EXCL = 0o200;
 export const O_TRUNC = 0o1000;
+/** A path may be anything; opening a FIFO would wait for a writer. */
+export const O_NONBLOCK = 0o4000;
 
 export const AF_UNIX = 1;
 export const AF_NETLINK = 16;

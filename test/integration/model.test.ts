@@ -53,7 +53,8 @@ function ageLitter({ journalDir }: FlatnetNode): void {
 async function runCommands(commands: Iterable<fc.AsyncCommand<Model, Reality>>): Promise<void> {
   const cleanup = new Cleanup();
   try {
-    const flags = ["--retire-after-seconds", "1"];
+    // What a command takes away of a link stays away, for CHECK to find.
+    const flags = ["--retire-after-seconds", "1", "--repair", "false"];
     const node = await createNode("model", cleanup, { podCidrs: POD_CIDRS, flags });
     await node.start();
     const reality = new Reality(node, cleanup);

@@ -55,7 +55,8 @@ function useNode(label: string, podCidrs: readonly string[]): () => FlatnetNode 
   const cleanup = new Cleanup();
   let node: FlatnetNode | undefined;
   beforeAll(async () => {
-    node = await createNode(label, cleanup, { podCidrs });
+    // What a test changes behind ADD's back stays as it is.
+    node = await createNode(label, cleanup, { podCidrs, flags: ["--repair", "false"] });
     await node.start();
   });
   afterEach(async () => {
