@@ -3,7 +3,7 @@ import type { PodRoute } from "../gen/flatnet/ipam/v1/ipam.ts";
 import { formatAddress } from "../net/address.ts";
 import { hostLinkName, netnsIdentity } from "../net/names.ts";
 import { planPodNetwork } from "../podnet/plan.ts";
-import { applyPodNetwork, refuseWhenUp } from "./apply.ts";
+import { applyPodNetwork, refuseWhenUp, removeRulesAt } from "./apply.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
 import type { PluginConf, RouteConf } from "./conf.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
@@ -37,6 +37,8 @@ export function add(world: World, args: CmdArgs, conf: PluginConf): Outcome {
       if (!allocation.existed) undo.push("release the address", () => daemon.release(attachment, 0, "failed-add"));
       globalThis.faultPoint?.("plugin.allocated");
       assertPool(conf, allocation);
+      // An ADD that was killed may have made rules of an interface that wasn't the pod's first; this one may be.
+      if (allocation.existed) removeRulesAt(sys, hostIfname, args.netns);
       const addresses = podAddresses(allocation.addresses);
       const mtu = chooseMtu(conf, allocation.mtu, addresses);
       const plan = planPodNetwork(attachment, args.pod, addresses, mtu, conf, sha256);

@@ -93,6 +93,20 @@ describe.runIf(canUseKernel())("a pod's further interface", () => {
     await del(peer, "eth0");
   });
 
+  // The link goes here as it does under a plugin that was killed before it was up: the rule of its address stays.
+  test("is the first one when it is added again after the first one went, whatever an ADD before had left", async () => {
+    const pod = await newPod();
+    await add(pod, "eth0");
+    await add(pod, "net1");
+    await pod.netns.ip("link", "delete", "net1");
+    expect(await del(pod, "eth0")).toEqual(SILENCE);
+    const again = await add(pod, "net1");
+    expect(await check(pod, "net1", again)).toEqual(SILENCE);
+    expect((await routing(pod)).filter((line) => line.includes("lookup"))).toEqual([]);
+    await del(pod, "net1");
+    expect(await routing(pod)).toEqual([]);
+  });
+
   test("tells its routes with their table from 1.1.0 on, and no default route before", async () => {
     const pod = await newPod();
     await add(pod, "eth0");
