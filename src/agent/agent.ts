@@ -18,6 +18,8 @@ import { type OpenedStore, Store, StoreError } from "../ipam/store.ts";
 import { formatPrefix } from "../net/prefix.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from "../netlink/event-loop.ts";
 import { deleteLinkAt } from "../netlink/link.ts";
+import { ProbeError } from "../probe/sockets.ts";
+import type { Finding } from "../probe/tracker.ts";
 import { PeersError } from "../routes/errors.ts";
 import { type Node, PEERS_MAX_BYTES, parsePeers } from "../routes/peers.ts";
 import type { Config } from "./config.ts";
@@ -29,6 +31,7 @@ import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
 import type { Metrics } from "./metrics.ts";
 import { listLinks, watchPods } from "./pod-watch.ts";
+import { ProbeKeeper } from "./probe-keeper.ts";
 import { passIntervalMs, Retirer, surroundingsOf } from "./retire.ts";
 import { RouteKeeper } from "./route-keeper.ts";
 import { enableForwarding } from "./sysctls.ts";
@@ -100,10 +103,14 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   const keeper = new RouteKeeper(netlink, self, readPeers, nodes, log);
   await keeper.pass();
   const egress = await openEgress(config, keeper.nodes, log, closers);
+  let probe: ProbeKeeper | undefined;
+  const metrics = await openMetrics(config, service, keeper, () => probe?.findings(), log, closers);
+  probe = await openProbe(config, netlink, keeper.nodes, metrics, log, closers);
   globalThis.faultPoint?.("daemon.routes-synced");
   const pass = async () => {
     await keeper.pass();
     await egress?.pass(keeper.nodes);
+    probe?.pass(keeper.nodes);
   };
   const loop = new Loop(pass, {
     settleMs: SETTLE_MS,
@@ -115,7 +122,6 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   closers.push(() => loop.stop());
   if (config.peers !== undefined) watchDirectory(dirname(config.peers), () => loop.request(), log, closers);
 
-  const metrics = await openMetrics(config, service, keeper, log, closers);
   const server: IpamServer = await serveIpam({
     service,
     mtu: () => (config.mtu === 0 ? keeper.mtu : config.mtu),
@@ -148,11 +154,41 @@ async function openEgress(
   return EgressKeeper.start(netlink, config.egress, config.podCIDRs, nodes, log);
 }
 
+async function openProbe(
+  { nodeName: name, podCIDRs, probeSeconds }: Config,
+  netlink: Netlink,
+  nodes: readonly Node[],
+  metrics: Metrics | undefined,
+  log: Log,
+  closers: Closer[],
+): Promise<ProbeKeeper | undefined> {
+  if (probeSeconds === 0) {
+    await ProbeKeeper.remove(netlink);
+    return undefined;
+  }
+  try {
+    const keeper = await ProbeKeeper.start(netlink, nodes, {
+      self: { name, podCIDRs },
+      intervalMs: probeSeconds * 1000,
+      log,
+      onRoundTrip: (kind, seconds) => metrics?.roundTrip(kind, seconds),
+    });
+    closers.push(() => keeper.stop());
+    return keeper;
+  } catch (err) {
+    // It only looks. A port that somebody has is no reason for a node without pods.
+    if (!(err instanceof ProbeError)) throw err;
+    log.error({ err }, "the other nodes are not asked whether packets arrive");
+    return undefined;
+  }
+}
+
 /** Loaded only where somebody asks for it: the library and its samples are megabytes. */
 async function openMetrics(
   config: Config,
   service: IpamService,
   keeper: RouteKeeper,
+  findings: () => Finding[] | undefined,
   log: Log,
   closers: Closer[],
 ): Promise<Metrics | undefined> {
@@ -161,6 +197,7 @@ async function openMetrics(
   const metrics = new Metrics({
     counts: async () => (await service.counts()).subnets,
     routesSynced: () => keeper.synced,
+    findings,
   });
   const onError = (err: unknown) => log.error({ err }, "metrics could not be told");
   const server = await serveMetrics(metrics, config.metricsAddress, onError);

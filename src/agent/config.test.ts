@@ -50,6 +50,7 @@ test("a name and a subnet are enough", () => {
     coolDownSeconds: 120,
     retireAfterSeconds: 60,
     historyDays: 7,
+    probeSeconds: 0,
     rules: NO_RULES,
     egress: { masquerade: false, exceptCIDRs: [] },
     metricsAddress: undefined,
@@ -97,6 +98,7 @@ repair: false
 coolDownSeconds: 5
 retireAfterSeconds: 7
 historyDays: 30
+probeSeconds: 10
 egress: { masquerade: true, exceptCIDRs: [192.0.2.0/24, "2001:db8::/32"] }
 metricsAddress: 127.0.0.1:9470
 `,
@@ -113,6 +115,7 @@ metricsAddress: 127.0.0.1:9470
     coolDownSeconds: 5,
     retireAfterSeconds: 7,
     historyDays: 30,
+    probeSeconds: 10,
     egress: { masquerade: true, exceptCIDRs: ["192.0.2.0/24", "2001:db8::/32"].map(parsePrefix) },
     metricsAddress: { host: "127.0.0.1", port: 9470 },
     rules: {

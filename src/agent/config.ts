@@ -41,6 +41,8 @@ export interface Config {
   /** How long it stays known who held an address, in days; 0 for not at all. */
   readonly historyDays: number;
   readonly egress: EgressConf;
+  /** How often the other nodes are asked whether packets arrive, in seconds; 0: not at all. */
+  readonly probeSeconds: number;
   /** Where metrics are served; absent: nowhere. */
   readonly metricsAddress: { readonly host: string; readonly port: number } | undefined;
 }
@@ -74,6 +76,7 @@ export const USAGE = `usage: flatnetd --node-name NAME --pod-cidr CIDR [--pod-ci
   --history-days N       how long it stays known who held an address (default 7; 0: not at all)
   --egress-masquerade BOOLEAN  what pods send out of the cluster leaves with the node's address (default false)
   --egress-except CIDR   destinations outside the cluster that see the pods' own addresses; again for more
+  --probe-seconds N      how often the other nodes are asked over UDP whether packets arrive (default 0: not at all)
   --metrics-address HOST:PORT  where Prometheus finds /metrics (default none)
   --help
 `;
@@ -116,6 +119,7 @@ const Schema = v.strictObject({
     }),
     {},
   ),
+  probeSeconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3_600)), 0),
   metricsAddress: v.optional(v.pipe(v.string(), v.check(isHostPort, "is not HOST:PORT"))),
   historyDays: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3_650)), 7),
 });
@@ -137,6 +141,7 @@ const FLAGS: Readonly<Record<string, { key: string; again?: true; read: (text: s
   "retire-after-seconds": { key: "retireAfterSeconds", read: toNumber },
   "egress-masquerade": { key: "egress.masquerade", read: toBoolean },
   "egress-except": { key: "egress.exceptCIDRs", again: true, read: (text) => text },
+  "probe-seconds": { key: "probeSeconds", read: toNumber },
   "metrics-address": { key: "metricsAddress", read: (text) => text },
   "history-days": { key: "historyDays", read: toNumber },
 };

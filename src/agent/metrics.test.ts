@@ -19,7 +19,7 @@ const SUBNET: SubnetCounts = {
 };
 
 function metricsOf(more: Partial<Measurable> = {}): Metrics {
-  return new Metrics({ counts: async () => [SUBNET], routesSynced: () => true, ...more });
+  return new Metrics({ counts: async () => [SUBNET], routesSynced: () => true, findings: () => undefined, ...more });
 }
 
 async function served(metrics: Metrics): Promise<string> {
@@ -58,6 +58,30 @@ test("calls are counted by method and status, with how long they took", async ()
 test("whether the routes are in order is 1 or 0", async () => {
   expect(await metricsOf().text()).toContain("flatnet_routes_synced 1");
   expect(await metricsOf({ routesSynced: () => false }).text()).toContain("flatnet_routes_synced 0");
+});
+
+test("peers are told by kind, family and whether they answer, with round trips", async () => {
+  const finding = (kind: "node" | "pods", address: string, state: "reachable" | "unreachable") => ({
+    kind,
+    address,
+    state,
+  });
+  const metrics = metricsOf({
+    findings: () => [
+      finding("node", "172.18.0.2", "reachable"),
+      finding("node", "172.18.0.3", "reachable"),
+      finding("pods", "fd00:2::", "unreachable"),
+    ],
+  });
+  metrics.roundTrip("node", 0.002);
+  const text = await metrics.text();
+  expect(linesOf(text, "flatnet_probe_addresses")).toEqual([
+    'flatnet_probe_addresses{kind="node",family="4",state="reachable"} 2',
+    'flatnet_probe_addresses{kind="pods",family="6",state="unreachable"} 1',
+  ]);
+  expect(linesOf(text, "flatnet_probe_round_trip_seconds_sum")).toEqual([
+    'flatnet_probe_round_trip_seconds_sum{kind="node"} 0.002',
+  ]);
 });
 
 test("they are at /metrics and nowhere else, for GET and HEAD", async () => {

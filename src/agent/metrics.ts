@@ -7,11 +7,14 @@ import type { AddressInfo } from "node:net";
 import { status } from "@grpc/grpc-js";
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { SubnetCounts } from "../ipam/address-space.ts";
+import type { Finding } from "../probe/tracker.ts";
 
 /** What is read at each scrape. */
 export interface Measurable {
   counts(): Promise<readonly SubnetCounts[]>;
   routesSynced(): boolean;
+  /** What is known of the peers; undefined when they aren't asked. */
+  findings(): readonly Pick<Finding, "kind" | "address" | "state">[] | undefined;
 }
 
 /** The metrics can't be served. The message names the address. */
@@ -22,6 +25,9 @@ export class MetricsError extends Error {
 
 /** 1 ms to 10 s: from a call that needs no disk to a plugin's deadline. */
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
+/** 50 µs to 1 s: from a neighbour on the same switch to an answer that is given up. */
+const ROUND_TRIP_SECONDS = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1];
 
 /** Every metric begins with flatnet_, but for those that any process has. */
 export class Metrics {
@@ -40,7 +46,15 @@ export class Metrics {
     registers: [this.#registry],
   });
 
-  constructor({ counts, routesSynced }: Measurable) {
+  readonly #roundTrips = new Histogram({
+    name: "flatnet_probe_round_trip_seconds",
+    help: "Round trips to other daemons, in seconds: to their nodes' addresses, and to their pods' subnets.",
+    labelNames: ["kind"],
+    buckets: ROUND_TRIP_SECONDS,
+    registers: [this.#registry],
+  });
+
+  constructor({ counts, routesSynced, findings }: Measurable) {
     const registers = [this.#registry];
     new Gauge({
       name: "flatnet_ipam_addresses",
@@ -75,6 +89,18 @@ export class Metrics {
         this.set(routesSynced() ? 1 : 0);
       },
     });
+    new Gauge({
+      name: "flatnet_probe_addresses",
+      help: "Addresses of other nodes (kind node) and of their pods' subnets (kind pods), by whether they answer.",
+      labelNames: ["kind", "family", "state"],
+      registers,
+      collect() {
+        this.reset();
+        for (const { kind, address, state } of findings() ?? []) {
+          this.inc({ kind, family: address.includes(":") ? "6" : "4", state });
+        }
+      },
+    });
     collectDefaultMetrics({ register: this.#registry });
   }
 
@@ -82,6 +108,10 @@ export class Metrics {
   called(method: string, code: number, seconds: number): void {
     this.#calls.inc({ method, status: status[code] ?? `${code}` });
     this.#seconds.observe({ method }, seconds);
+  }
+
+  roundTrip(kind: Finding["kind"], seconds: number): void {
+    this.#roundTrips.observe({ kind }, seconds);
   }
 
   /** All of them in Prometheus' text format. */

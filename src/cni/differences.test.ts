@@ -56,7 +56,13 @@ function observed(plan: PodNetworkPlan): Seen {
       neighbours: plan.addresses.map((address) => entry(POD, GATEWAY[v4(address)], plan.host.mac)),
       qdiscs: [],
       rules: plan.rules.map((rule) => ({ ...rule })),
-      addresses: plan.addresses.map((address) => ({ index: POD, address, length: address.length * 8, usable: true })),
+      addresses: plan.addresses.map((address) => ({
+        index: POD,
+        address,
+        length: address.length * 8,
+        usable: true,
+        protocol: undefined,
+      })),
       routes: plan.routes.map((route) => ({
         ...route,
         kind: "unicast",
@@ -245,7 +251,14 @@ test.for<[what: string, change: (seen: Seen) => unknown]>([
   ["a longer prefix of an address", (seen) => (first(seen.pod.addresses).length = 24)],
   [
     "further addresses",
-    (seen) => seen.pod.addresses.push({ index: POD, address: parseAddress("192.0.2.9"), length: 24, usable: false }),
+    (seen) =>
+      seen.pod.addresses.push({
+        index: POD,
+        address: parseAddress("192.0.2.9"),
+        length: 24,
+        usable: false,
+        protocol: undefined,
+      }),
   ],
   [
     "further neighbours",
