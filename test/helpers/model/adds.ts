@@ -8,25 +8,23 @@ import { accept, callPlugin, describe } from "./call.ts";
 import { type Command, command, InvariantError } from "./command.ts";
 import { type Attachment, type Expected, keyOf, type Model, type Wish } from "./model.ts";
 import type { Reality } from "./reality.ts";
-import { attachmentFor, isThere, NO_WISH, pick, podAt, show, type Target } from "./target.ts";
+import { attachmentFor, isThere, NO_WISH, pick, podAt, show, showWish, type Target } from "./target.ts";
 
-async function prepareAdd(model: Model, reality: Reality, target: Target, wish: Wish): Promise<Attachment> {
-  const attachment = attachmentFor(model, await podAt(model, reality, target.pod), target);
-  // A runtime that tries again asks for the same.
-  if (attachment.record === "no") attachment.wish = wish;
-  return attachment;
+async function prepareAdd(model: Model, reality: Reality, target: Target): Promise<Attachment> {
+  return attachmentFor(model, await podAt(model, reality, target.pod), target);
 }
 
 async function finishAdd(
   model: Model,
   attachment: Attachment,
+  wish: Wish,
   finished: Finished,
   expected: readonly Expected[],
 ): Promise<string> {
   const what = `ADD of ${keyOf(attachment)}`;
   const stdout = accept(model, what, finished, expected);
   if (stdout === undefined) {
-    model.added(attachment, undefined);
+    model.addFailed(attachment, wish, JSON.parse(finished.stdout).details ?? "");
     return describe(finished);
   }
   const document = JSON.parse(stdout);
@@ -36,7 +34,7 @@ async function finishAdd(
     const before = attachment.addresses.join(", ");
     if (before !== addresses.join(", ")) problems.push(`${what} gives ${addresses.join(", ")}, and it had ${before}`);
   }
-  for (const ip of attachment.wish.ips) {
+  for (const ip of wish.ips) {
     if (!addresses.includes(ip)) problems.push(`${what} was to give ${ip} and gives ${addresses.join(", ")}`);
   }
   for (const other of model.attachments.values()) {
@@ -45,26 +43,28 @@ async function finishAdd(
     if (both.length > 0) problems.push(`${what} gives ${both.join(", ")}, which ${keyOf(other)} has`);
   }
   if (problems.length > 0) throw new InvariantError(problems, model);
-  model.added(attachment, { addresses, document });
+  model.added(attachment, wish, { addresses, document });
   return addresses.join(", ");
 }
 
 export function addCommand(target: Target, wish: Wish): Command {
   return command(`ADD ${show(target, wish)}`, async (model, reality) => {
-    const attachment = await prepareAdd(model, reality, target, wish);
-    const expected = model.expectAdd(attachment);
-    return finishAdd(model, attachment, await callPlugin(reality, "ADD", attachment, {}), expected);
+    const attachment = await prepareAdd(model, reality, target);
+    const expected = model.expectAdd(attachment, wish);
+    return finishAdd(model, attachment, wish, await callPlugin(reality, "ADD", attachment, { wish }), expected);
   });
 }
 
-export function addAgainCommand(n: number): Command {
+/** @param other what is asked for this time; undefined for the same */
+export function addAgainCommand(n: number, other: Wish | undefined): Command {
   return command(
-    `ADD again ${n}`,
+    `ADD again ${n}${other === undefined ? "" : ` with ${showWish(other)}`}`,
     async (model, reality) => {
       const attachment = pick(model, n, isThere) as Attachment;
-      const expected = model.expectAdd(attachment);
-      const finished = await callPlugin(reality, "ADD", attachment, {});
-      return `${keyOf(attachment)}: ${await finishAdd(model, attachment, finished, expected)}`;
+      const wish = other ?? attachment.wish;
+      const expected = model.expectAdd(attachment, wish);
+      const finished = await callPlugin(reality, "ADD", attachment, { wish });
+      return `${keyOf(attachment)}: ${await finishAdd(model, attachment, wish, finished, expected)}`;
     },
     (model) => pick(model, n, isThere) !== undefined,
   );
@@ -72,12 +72,12 @@ export function addAgainCommand(n: number): Command {
 
 export function addKilledCommand(target: Target, wish: Wish, killAfterMs: number): Command {
   return command(`ADD ${show(target, wish)} killed after ${killAfterMs} ms`, async (model, reality) => {
-    const attachment = await prepareAdd(model, reality, target, wish);
-    const expected = model.expectAdd(attachment);
-    const finished = await callPlugin(reality, "ADD", attachment, { killAfterMs });
-    if (finished.status !== null) return finishAdd(model, attachment, finished, expected);
+    const attachment = await prepareAdd(model, reality, target);
+    const expected = model.expectAdd(attachment, wish);
+    const finished = await callPlugin(reality, "ADD", attachment, { wish, killAfterMs });
+    if (finished.status !== null) return finishAdd(model, attachment, wish, finished, expected);
     // It can't have come further than to the first obstacle that is certain; without a daemon there is nothing to leave.
-    if (model.daemonUp && attachment.pod.alive) model.addCutOff(attachment, expected);
+    if (model.daemonUp && attachment.pod.alive) model.addCutOff(attachment, wish, expected);
     return "killed";
   });
 }
@@ -87,17 +87,20 @@ export function addTogetherCommand(pods: readonly number[]): Command {
   return command(`ADD to pods ${pods.join(", ")} together`, async (model, reality) => {
     const attachments: Attachment[] = [];
     for (const pod of pods) {
-      attachments.push(await prepareAdd(model, reality, { pod, container: 0, ifname: "eth0" }, NO_WISH));
+      attachments.push(await prepareAdd(model, reality, { pod, container: 0, ifname: "eth0" }));
     }
     const fresh = attachments.filter(({ record }) => record === "no");
     // To each other they are open: who comes first is not known, nor who gives up again.
     for (const attachment of fresh) attachment.record = "open";
-    const expected = attachments.map((attachment) => model.expectAdd(attachment));
-    const finished = await Promise.all(attachments.map((attachment) => callPlugin(reality, "ADD", attachment, {})));
+    const wish = NO_WISH;
+    const expected = attachments.map((attachment) => model.expectAdd(attachment, wish));
+    const finished = await Promise.all(
+      attachments.map((attachment) => callPlugin(reality, "ADD", attachment, { wish })),
+    );
     for (const attachment of fresh) attachment.record = "no";
     const outcomes: string[] = [];
     for (const [i, attachment] of attachments.entries()) {
-      outcomes.push(await finishAdd(model, attachment, finished[i] as Finished, expected[i] as Expected[]));
+      outcomes.push(await finishAdd(model, attachment, wish, finished[i] as Finished, expected[i] as Expected[]));
     }
     return outcomes.join("; ");
   });
@@ -119,8 +122,8 @@ export function addDuringStartCommand(target: Target, wish: Wish): Command {
   return command(
     `ADD ${show(target, wish)} while the daemon starts`,
     async (model, reality) => {
-      const attachment = await prepareAdd(model, reality, target, wish);
-      const adding = callPlugin(reality, "ADD", attachment, { conf: { connectWaitMs: 9_000 } });
+      const attachment = await prepareAdd(model, reality, target);
+      const adding = callPlugin(reality, "ADD", attachment, { wish, conf: { connectWaitMs: 9_000 } });
       try {
         await reality.node.start();
       } finally {
@@ -129,7 +132,7 @@ export function addDuringStartCommand(target: Target, wish: Wish): Command {
       // Which of the open ones the daemon still had is not to be known when the ADD has come in between.
       for (const other of model.attachments.values()) other.note = "no";
       model.daemonUp = true;
-      return finishAdd(model, attachment, await adding, model.expectAdd(attachment));
+      return finishAdd(model, attachment, wish, await adding, model.expectAdd(attachment, wish));
     },
     ({ daemonUp }) => !daemonUp,
   );
@@ -140,15 +143,18 @@ export function addCutOffCommand(target: Target, wish: Wish, killAfterMs: number
   return command(
     `ADD ${show(target, wish)} and the daemon killed after ${killAfterMs} ms`,
     async (model, reality) => {
-      const attachment = await prepareAdd(model, reality, target, wish);
-      const expected = model.expectAdd(attachment);
-      const adding = callPlugin(reality, "ADD", attachment, {});
+      const attachment = await prepareAdd(model, reality, target);
+      const expected = model.expectAdd(attachment, wish);
+      const adding = callPlugin(reality, "ADD", attachment, { wish });
       await sleep(killAfterMs);
       await reality.node.stop("SIGKILL");
       const finished = await adding;
-      const outcome = await finishAdd(model, attachment, finished, [...expected, { code: 11 }]);
+      const outcome = await finishAdd(model, attachment, wish, finished, [...expected, { code: 11 }]);
       // What it could not give back when it failed, or was never told.
-      if (finished.status !== 0 && attachment.record === "no" && attachment.pod.alive) attachment.record = "open";
+      if (finished.status !== 0 && attachment.pod.alive) {
+        model.perhapsGranted(attachment, wish);
+        if (attachment.record === "no") attachment.record = "open";
+      }
       model.daemonStopped();
       return outcome;
     },

@@ -5,12 +5,14 @@
 import { type Finished, runToEnd } from "../daemon.ts";
 import { type CniEnvironment, pluginCommand } from "../plugin.ts";
 import { InvariantError } from "./command.ts";
-import type { Attachment, Expected, Model } from "./model.ts";
+import type { Attachment, Expected, Model, Wish } from "./model.ts";
 import type { Reality } from "./reality.ts";
 
 interface Call {
   readonly env?: CniEnvironment;
   readonly conf?: object;
+  /** What is asked for; the attachment's own otherwise. */
+  readonly wish?: Wish;
   /** Milliseconds after which it is killed. */
   readonly killAfterMs?: number;
 }
@@ -33,14 +35,14 @@ export function callPlugin(
     }),
     ...call.env,
   };
-  const conf = node.conf({ connectWaitMs: 0, ...runtimeConfigOf(attachment), ...call.conf });
+  const conf = node.conf({ connectWaitMs: 0, ...runtimeConfigOf(call.wish ?? attachment?.wish), ...call.conf });
   const timeoutMs = call.killAfterMs ?? 60_000;
   return runToEnd(pluginCommand(node.netns), { env, input: conf, timeoutMs });
 }
 
-function runtimeConfigOf(attachment: Attachment | undefined): object {
-  if (attachment === undefined) return {};
-  const { portMappings, ips } = attachment.wish;
+function runtimeConfigOf(wish: Wish | undefined): object {
+  if (wish === undefined) return {};
+  const { portMappings, ips } = wish;
   return { runtimeConfig: { portMappings, ...(ips.length > 0 && { ips }) } };
 }
 

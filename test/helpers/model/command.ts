@@ -3,7 +3,7 @@
 // A step of a model run, and the look at everything that follows it.
 
 import type fc from "fast-check";
-import { differences, learn } from "./differences.ts";
+import { differences, learn, settle } from "./differences.ts";
 import type { Model } from "./model.ts";
 import type { Reality } from "./reality.ts";
 
@@ -24,6 +24,7 @@ export async function verify(model: Model, reality: Reality): Promise<void> {
   learn(model, seen);
   const problems = differences(model, seen);
   if (problems.length > 0) throw new InvariantError(problems, model);
+  settle(model, seen);
 }
 
 /** A command from its name and what it does; what it returns is told in the story. */

@@ -81,6 +81,7 @@ export function commandArbitraries(subnets: Readonly<Record<4 | 6, string>>): fc
   const netns = fc.constantFrom<DelNetns>("its own", "its own", "none", "another path", "the node's");
   const part = fc.constantFrom<Removable>("host route 4", "host route 6", "pod address 6");
   const add = fc.tuple(target, wish).map((args) => addCommand(...args));
+  const addAgain = fc.tuple(n, fc.option(wish, { nil: undefined })).map((args) => addAgainCommand(...args));
   const addTogether = fc.uniqueArray(podIndex, { minLength: 2, maxLength: PODS }).map(addTogetherCommand);
   const addDuringStart = fc.tuple(target, wish).map((args) => addDuringStartCommand(...args));
   const del = fc.tuple(n, netns, fc.boolean(), fc.boolean()).map((args) => delCommand(...args));
@@ -91,7 +92,7 @@ export function commandArbitraries(subnets: Readonly<Record<4 | 6, string>>): fc
   const mostly = fc.constantFrom(true, true, true, false);
   // As often as they are named; the daemon is up most of the time.
   return [
-    ...[add, add, add, add, add, add, add, add, n.map(addAgainCommand)],
+    ...[add, add, add, add, add, add, add, add, addAgain, addAgain],
     fc.tuple(target, wish, moment).map((args) => addKilledCommand(...args)),
     fc.tuple(target, wish, moment).map((args) => addKilledCommand(...args)),
     fc.tuple(target, wish, moment).map((args) => addCutOffCommand(...args)),

@@ -3,7 +3,7 @@
 // The invariants of the design (docs/architecture.md; an address has one holder, the store and the kernel agree, nothing
 // is left behind), as a comparison of the model with what was seen. Pure.
 
-import { type Attachment, keyOf, type Model } from "./model.ts";
+import { type Attachment, keyOf, type Model, type Wish, wishesOf } from "./model.ts";
 import type { Seen, SeenEnd, SeenRecord } from "./reality.ts";
 
 const familyOf = (address: string) => (address.includes(":") ? 6 : 4);
@@ -22,7 +22,6 @@ export function learn(model: Model, seen: Seen): void {
     const record = records.get(keyOf(attachment));
     if (record === undefined || attachment.record === "no") continue;
     attachment.addresses ??= record.addresses;
-    if (attachment.record === "open" && attachment.onlyAppears && attachment.pod.alive) attachment.record = "yes";
   }
 }
 
@@ -131,36 +130,71 @@ function recordDifference(attachment: Attachment, record: SeenRecord | undefined
     ...unequal(`recorded addresses of ${key}`, record.addresses, attachment.addresses ?? []),
     ...unequal(`recorded link of ${key}`, [record.hostIfname], [attachment.hostIfname]),
     ...unequal(`recorded namespace of ${key}`, [record.netns], [attachment.pod.path]),
-    ...unequal(
-      `recorded ports of ${key}`,
-      record.ports,
-      portsOf(attachment).map(([asked]) => asked),
-    ),
+    ...(recordedWishes(attachment, record).length > 0
+      ? []
+      : unequal(`recorded ports of ${key}`, record.ports, askedIn(attachment.wish))),
     ...(attachment.link === "yes" && end !== undefined
       ? beyond(`addresses in the pod of ${key}`, end.addresses, record.addresses)
       : []),
   ];
 }
 
-/** Each hostPort of an attachment as its record has it, and as the kernel's maps have it. */
-function portsOf({ wish, addresses = [] }: Attachment): [asked: string, elements: string[]][] {
-  return wish.portMappings.map(({ protocol, hostPort, hostIP, containerPort }) => {
-    const to = addresses.filter((address) => hostIP === undefined || familyOf(address) === familyOf(hostIP));
-    const from = `${protocol} ${hostPort} on ${hostIP ?? "*"} to`;
-    return [`${from} ${containerPort}`, to.map((address) => `${from} ${address}:${containerPort}`)];
-  });
+/**
+ * Takes into the model what records have decided: that they have appeared, and which wish they are of where several were
+ * possible, since nothing goes back to one before it. Only once all has been compared: a record's ports are in the kernel
+ * a moment after it is on disk.
+ */
+export function settle(model: Model, seen: Seen): void {
+  for (const record of seen.daemon?.records ?? []) {
+    const attachment = model.attachments.get(record.key);
+    if (attachment === undefined) continue;
+    if (attachment.record === "open" && attachment.onlyAppears && attachment.pod.alive) attachment.record = "yes";
+    const [first, ...later] = recordedWishes(attachment, record);
+    if (first === undefined) continue;
+    attachment.wish = first;
+    attachment.perhaps = later;
+  }
+}
+
+/** From the first wish on that the record agrees with, all that may be the record's. */
+function recordedWishes(attachment: Attachment, record: SeenRecord): readonly Wish[] {
+  const wishes = wishesOf(attachment);
+  const first = wishes.findIndex((wish) => sorted(askedIn(wish)) === sorted(record.ports));
+  return first < 0 ? [] : wishes.slice(first);
+}
+
+/** Each hostPort of a wish as a record has it. */
+function askedIn({ portMappings }: Wish): string[] {
+  return portMappings.map(
+    ({ protocol, hostPort, hostIP, containerPort }) =>
+      `${protocol} ${hostPort} on ${hostIP ?? "*"} to ${containerPort}`,
+  );
+}
+
+/** Each hostPort of a wish as the kernel's maps have it. */
+function elementsOf({ portMappings }: Wish, addresses: readonly string[]): string[] {
+  return portMappings.flatMap(({ protocol, hostPort, hostIP, containerPort }) =>
+    addresses
+      .filter((address) => hostIP === undefined || familyOf(address) === familyOf(hostIP))
+      .map((address) => `${protocol} ${hostPort} on ${hostIP ?? "*"} to ${address}:${containerPort}`),
+  );
 }
 
 function portDifferences(model: Model, seen: Seen): string[] {
   if (seen.daemon === undefined) return [];
   const { ports } = seen.daemon;
-  const elements = (attachment: Attachment) => portsOf(attachment).flatMap(([, own]) => own);
   const attachments = [...model.attachments.values()];
-  const must = attachments.filter(({ record }) => record === "yes").flatMap(elements);
-  const may = attachments.filter(({ record }) => record === "open");
+  const elements = (attachment: Attachment) =>
+    wishesOf(attachment).flatMap((wish) => elementsOf(wish, attachment.addresses ?? []));
+  const isSettled = ({ record, perhaps }: Attachment) => record === "yes" && perhaps.length === 0;
+  const must = attachments.filter(isSettled).flatMap(elements);
+  const may = attachments.filter((attachment) => attachment.record !== "no" && !isSettled(attachment));
   const found = must.filter((port) => !ports.includes(port)).map((port) => `the kernel has no port ${port}`);
   // Where an open attachment's addresses were never seen, its ports can't be told from others.
-  const unknown = may.some(({ addresses, wish }) => addresses === undefined && wish.portMappings.length > 0);
+  const unknown = may.some(
+    (attachment) =>
+      attachment.addresses === undefined && wishesOf(attachment).some(({ portMappings }) => portMappings.length > 0),
+  );
   const known = new Set([...must, ...may.flatMap(elements)]);
   if (!unknown) found.push(...ports.filter((port) => !known.has(port)).map((port) => `port ${port} is nobody's`));
   return found;

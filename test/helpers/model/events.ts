@@ -4,6 +4,7 @@
 
 import { waitFor } from "../daemon.ts";
 import { type Command, command, InvariantError } from "./command.ts";
+import { settle } from "./differences.ts";
 import { type Attachment, keyOf, type Model, type ModelPod, type Removable } from "./model.ts";
 import type { Reality } from "./reality.ts";
 import { newPod, pick } from "./target.ts";
@@ -26,7 +27,9 @@ export function stopDaemonCommand(signal: "SIGTERM" | "SIGKILL"): Command {
 
 export async function startDaemon(model: Model, reality: Reality): Promise<void> {
   await reality.node.start();
-  model.daemonStarted(new Set((await reality.see(true)).daemon?.records.map(({ key }) => key)));
+  const seen = await reality.see(true);
+  settle(model, seen);
+  model.daemonStarted(new Set(seen.daemon?.records.map(({ key }) => key)));
 }
 
 export const startDaemonCommand = () =>

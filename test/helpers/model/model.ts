@@ -36,7 +36,10 @@ export interface Attachment {
   readonly ifname: string;
   readonly pod: ModelPod;
   readonly hostIfname: string;
+  /** What the latest ADD wished that the daemon granted: the record's. */
   wish: Wish;
+  /** What later ADDs wished that were cut off, the first first: the record may have become the one's or the other's. */
+  perhaps: readonly Wish[];
   /** Its addresses, as ADD said or the daemon listed; undefined when nobody knows. */
   addresses: readonly string[] | undefined;
   record: Presence;
@@ -58,6 +61,9 @@ export type Removable = "host route 4" | "host route 6" | "pod address 6";
 
 /** How a verb may end. `says` has to be in the error's details. */
 export type Expected = "success" | { readonly code: number; readonly says?: RegExp };
+
+/** What an ADD says to a foreign interface in the pod, which it finds after the daemon has answered. */
+const ALREADY_IN = /already in/;
 
 export const keyOf = ({ containerId, ifname }: { containerId: string; ifname: string }) => `${containerId}/${ifname}`;
 
@@ -83,8 +89,8 @@ export class Model {
     return [...this.attachments.values()].filter((other) => other !== attachment);
   }
 
-  /** How an ADD may end: the first thing that is in its way decides. */
-  expectAdd(attachment: Attachment): Expected[] {
+  /** How an ADD with this wish may end: the first thing that is in its way decides. */
+  expectAdd(attachment: Attachment, wish: Wish): Expected[] {
     const { pod } = attachment;
     if (!pod.alive) return [{ code: 4, says: /CNI_NETNS/ }];
     // Seen before the daemon is asked for anything. Killed late enough, its ADD was over.
@@ -93,7 +99,7 @@ export class Model {
     if (link === "yes" && making === "whole") return isUp;
     if (!this.daemonUp) return [...isUp, { code: 11 }];
     const expected = isUp;
-    for (const obstacle of this.#obstacles(attachment)) {
+    for (const obstacle of this.#obstacles(attachment, wish)) {
       expected.push(...obstacle.outcomes);
       if (obstacle.certain) return expected;
     }
@@ -101,23 +107,31 @@ export class Model {
   }
 
   /** In the order in which they are met. */
-  *#obstacles(attachment: Attachment): Generator<{ certain: boolean; outcomes: Expected[] }> {
+  *#obstacles(attachment: Attachment, wish: Wish): Generator<{ certain: boolean; outcomes: Expected[] }> {
     const others = this.#others(attachment);
-    for (const other of others.filter((one) => one.record !== "no" && portsMeet(one.wish, attachment.wish))) {
-      yield { certain: other.record === "yes", outcomes: [{ code: 11, says: namedIn(keyOf(other)) }] };
+    const { record, addresses } = attachment;
+    const holdsAll = addresses !== undefined && wish.ips.every((ip) => addresses.includes(ip));
+    if (record !== "no" && wish.ips.length > 0 && !holdsAll) {
+      yield { certain: record === "yes" && addresses !== undefined, outcomes: [{ code: 7, says: /asks for/ }] };
     }
-    if (attachment.record !== "yes") yield* this.#addressObstacles(attachment, others);
+    for (const other of others.filter((one) => one.record !== "no")) {
+      const meeting = wishesOf(other).filter((one) => portsMeet(one, wish)).length;
+      const certain = other.record === "yes" && meeting === wishesOf(other).length;
+      if (meeting > 0) yield { certain, outcomes: [{ code: 11, says: namedIn(keyOf(other)) }] };
+    }
+    if (record !== "yes") yield* this.#addressObstacles(attachment, wish, others);
     for (const other of others.filter((one) => one.pod === attachment.pod && one.link === "yes")) {
-      if (other.ifname === attachment.ifname) yield { certain: true, outcomes: [{ code: 101, says: /already in/ }] };
+      if (other.ifname === attachment.ifname) yield { certain: true, outcomes: [{ code: 101, says: ALREADY_IN }] };
     }
   }
 
   *#addressObstacles(
     attachment: Attachment,
+    wish: Wish,
     others: Attachment[],
   ): Generator<{ certain: boolean; outcomes: Expected[] }> {
     const certain = attachment.record === "no";
-    for (const address of attachment.wish.ips) {
+    for (const address of wish.ips) {
       if (isReserved(address)) {
         yield { certain, outcomes: [{ code: 7, says: namedIn(address) }] };
         continue;
@@ -156,18 +170,30 @@ export class Model {
     if (!this.daemonUp) return [{ code: 11 }];
     const broken = { code: 102 };
     if (record === "no" || link === "no" || missing.size > 0) return [broken];
-    const certain = record === "yes" && link === "yes" && making === "whole";
+    const certain = record === "yes" && link === "yes" && making === "whole" && attachment.perhaps.length === 0;
     return certain ? ["success"] : ["success", broken];
   }
 
-  /** An ADD that ended, and as expected. */
-  added(attachment: Attachment, result: { addresses: readonly string[]; document: object } | undefined): void {
-    if (result === undefined) {
-      // It may have taken away its own half of a link before it found something in its way.
-      if (attachment.making === "cut off") attachment.link = "unread";
-      return;
-    }
+  /** An ADD that ended with an error, and as expected. @param details the error's */
+  addFailed(attachment: Attachment, wish: Wish, details: string): void {
+    // It may have taken away its own half of a link before it found something in its way.
+    if (attachment.making === "cut off") attachment.link = "unread";
+    // The daemon had granted it by then, and an attachment that it knew before keeps what was granted.
+    if (ALREADY_IN.test(details)) this.#granted(attachment, wish);
+  }
+
+  #granted(attachment: Attachment, wish: Wish): void {
+    if (attachment.record === "open") attachment.perhaps = [...attachment.perhaps, wish];
+    if (attachment.record !== "yes") return;
+    attachment.wish = wish;
+    attachment.perhaps = [];
+  }
+
+  /** An ADD that succeeded. */
+  added(attachment: Attachment, wish: Wish, result: { addresses: readonly string[]; document: object }): void {
     attachment.record = "yes";
+    attachment.wish = wish;
+    attachment.perhaps = [];
     attachment.addresses = result.addresses;
     attachment.link = "yes";
     attachment.making = "whole";
@@ -175,8 +201,15 @@ export class Model {
     attachment.result = result.document;
   }
 
-  /** An ADD whose end nobody saw: the plugin or the daemon was killed. */
-  addCutOff(attachment: Attachment, expected: readonly Expected[]): void {
+  /** What the daemon may have granted without anybody's hearing of it. */
+  perhapsGranted(attachment: Attachment, wish: Wish): void {
+    if (attachment.record === "no") attachment.wish = wish;
+    else attachment.perhaps = [...attachment.perhaps, wish];
+  }
+
+  /** An ADD whose end nobody saw: the plugin was killed. */
+  addCutOff(attachment: Attachment, wish: Wish, expected: readonly Expected[]): void {
+    this.perhapsGranted(attachment, wish);
     if (attachment.record !== "yes") {
       attachment.onlyAppears = expected.every((outcome) => outcome === "success") && attachment.record === "no";
       attachment.record = "open";
@@ -247,6 +280,7 @@ export class Model {
     this.daemonUp = true;
     for (const attachment of this.attachments.values()) {
       attachment.note = "no";
+      attachment.perhaps = [];
       if (attachment.record !== "open") continue;
       if (!records.has(keyOf(attachment))) this.#forget(attachment);
       else if (attachment.pod.alive) attachment.record = "yes";
@@ -255,10 +289,16 @@ export class Model {
 
   #forget(attachment: Attachment): void {
     attachment.record = "no";
+    attachment.perhaps = [];
     attachment.onlyAppears = false;
     attachment.addresses = undefined;
     attachment.missing.clear();
   }
+}
+
+/** Each that the record may be of, the oldest first. */
+export function wishesOf({ wish, perhaps }: Attachment): readonly Wish[] {
+  return [wish, ...perhaps];
 }
 
 function namedIn(text: string): RegExp {

@@ -47,6 +47,7 @@ export function attachmentFor(model: Model, pod: ModelPod, { container, ifname }
     pod,
     hostIfname: hostLinkName({ network: NETWORK, containerId, ifname }, sha256),
     wish: NO_WISH,
+    perhaps: [],
     addresses: undefined,
     record: "no",
     onlyAppears: false,
@@ -73,6 +74,11 @@ export function pick(
 export const isThere = ({ record, link }: Attachment) => record !== "no" || link !== "no";
 
 export function show({ pod, container, ifname }: Target, wish?: Wish): string {
-  const wants = wish === undefined ? [] : [...wish.portMappings.map((port) => JSON.stringify(port)), ...wish.ips];
-  return `pod ${pod} container ${container} ${ifname}${wants.length > 0 ? ` (${wants.join(", ")})` : ""}`;
+  const nothing = wish === undefined || (wish.portMappings.length === 0 && wish.ips.length === 0);
+  return `pod ${pod} container ${container} ${ifname}${nothing ? "" : ` (${showWish(wish)})`}`;
+}
+
+export function showWish({ portMappings, ips }: Wish): string {
+  const wants = [...portMappings.map((port) => JSON.stringify(port)), ...ips];
+  return wants.length === 0 ? "nothing" : wants.join(", ");
 }
