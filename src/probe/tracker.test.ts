@@ -41,13 +41,13 @@ test("targets are asked once in an interval, spread over it", () => {
 
 test("an answer makes a target reachable, once, with its round trip", () => {
   const { tracker, ask } = trackerOf(NODE);
-  expect(tracker.findings()).toEqual([{ ...NODE, state: "unknown", rttMs: undefined }]);
+  expect(tracker.findings()).toEqual([{ ...NODE, state: "unknown", rttMs: undefined, misses: 0 }]);
   expect(tracker.answered(ask(0)[0]?.nonce ?? "", NODE.address, 7)).toEqual({
-    finding: { ...NODE, state: "reachable", rttMs: 7 },
+    finding: { ...NODE, state: "reachable", rttMs: 7, misses: 0 },
     news: true,
   });
   expect(tracker.answered(ask(1000)[0]?.nonce ?? "", NODE.address, 1009)).toMatchObject({ news: false });
-  expect(tracker.findings()).toEqual([{ ...NODE, state: "reachable", rttMs: 9 }]);
+  expect(tracker.findings()).toEqual([{ ...NODE, state: "reachable", rttMs: 9, misses: 0 }]);
 });
 
 test("answers that nobody asked for, that come twice, or from another address change nothing", () => {
@@ -81,17 +81,19 @@ test("who stays in the cluster keeps what is known of it, and who goes is forgot
   tracker.answered(ask(0)[0]?.nonce ?? "", NODE.address, 3);
   const [open] = ask(500);
   tracker.watch([NODE], 600);
-  expect(tracker.findings()).toEqual([{ ...NODE, state: "reachable", rttMs: 3 }]);
+  expect(tracker.findings()).toEqual([{ ...NODE, state: "reachable", rttMs: 3, misses: 0 }]);
   expect(tracker.answered(open?.nonce ?? "", PODS.address, 700)).toBeUndefined();
   expect(tracker.expire(10_000)).toEqual([]);
 });
 
 test("a subnet that doesn't answer though its node does is named as such", () => {
-  const reachable = { ...NODE, state: "reachable", rttMs: 1 } as const;
-  const silent = { ...NODE, state: "unreachable", rttMs: undefined } as const;
+  const reachable = { ...NODE, state: "reachable", rttMs: 1, misses: 0 } as const;
+  const silent = { ...NODE, state: "unreachable", rttMs: undefined, misses: 0 } as const;
   expect(explain(PODS, [reachable])).toContain("b answers at its own address, but not at 10.244.2.0");
   expect(explain(PODS, [reachable])).toContain("rp_filter");
   expect(explain(PODS, [silent])).toContain("nor at its own address");
+  // Both fell silent at once, and the node's third question is still open.
+  expect(explain(PODS, [{ ...reachable, misses: 2 }])).toContain("nor at its own address");
   expect(explain(PODS, [{ ...reachable, address: "fd00::2" }])).toContain("nor at its own address");
   expect(explain(NODE, [])).toBe("b does not answer at its address 172.18.0.2");
 });

@@ -22,6 +22,8 @@ export interface Finding extends Target {
   readonly state: State;
   /** Round trip of the latest answer, in milliseconds. */
   readonly rttMs: number | undefined;
+  /** How many questions in a row had no answer. */
+  readonly misses: number;
 }
 
 /** So many questions in a row without an answer make a target unreachable: one may be lost. */
@@ -123,15 +125,16 @@ function keyOf({ peer, kind, address }: Target): string {
   return `${peer} ${kind} ${address}`;
 }
 
-function findingOf({ target, state, rttMs }: Watched): Finding {
-  return { ...target, state, rttMs };
+function findingOf({ target, state, rttMs, misses }: Watched): Finding {
+  return { ...target, state, rttMs, misses };
 }
 
 /** What people should know of a target that doesn't answer, given the other findings of its peer. */
 export function explain({ peer, kind, address }: Target, others: readonly Finding[]): string {
   const same = others.filter((other) => other.peer === peer && other.address.includes(":") === address.includes(":"));
   if (kind === "node") return `${peer} does not answer at its address ${address}`;
-  const nodeAnswers = same.some((other) => other.kind === "node" && other.state === "reachable");
+  // A node that has just fallen silent is still called reachable, but has missed a question as well.
+  const nodeAnswers = same.some((other) => other.kind === "node" && other.state === "reachable" && other.misses === 0);
   if (!nodeAnswers) return `${peer} does not answer at ${address}, in its pods' subnet, nor at its own address`;
   return (
     `${peer} answers at its own address, but not at ${address}, in its pods' subnet: something on the way drops what isn't ` +
