@@ -5,6 +5,7 @@ import {
   type GetHistoryRequest,
   IpamServiceDefinition,
   type ListAllocationsResponse,
+  type ListRestingResponse,
   type PoolCounts,
   type RestingAddress,
   type Tenure,
@@ -74,7 +75,11 @@ async function show(args: readonly string[], world: CtlWorld): Promise<number> {
     resting: await listResting(daemon),
   }));
   if (values["json"] === true) {
-    const document = { ...stateDocument(state), resting: (resting ?? []).map(restingDocument) };
+    const document = {
+      ...stateDocument(state),
+      resting: (resting?.resting ?? []).map(restingDocument),
+      keptBack: resting?.keptBack ?? [],
+    };
     world.stdout.write(`${JSON.stringify(document, undefined, 2)}\n`);
   } else {
     for (const line of showLines(state, resting, world.now(), widthOf(world))) world.stdout.write(`${line}\n`);
@@ -132,9 +137,9 @@ function widthOf({ stdout }: CtlWorld): number | undefined {
 }
 
 /** Undefined from a daemon that can't tell. */
-async function listResting(daemon: DaemonClient): Promise<RestingAddress[] | undefined> {
+async function listResting(daemon: DaemonClient): Promise<ListRestingResponse | undefined> {
   try {
-    return (await daemon.call(METHODS.listResting, {})).resting;
+    return await daemon.call(METHODS.listResting, {});
   } catch (error) {
     if (error instanceof CtlError && error.code === "CTL_OLD_DAEMON") return undefined;
     throw error;
@@ -144,7 +149,7 @@ async function listResting(daemon: DaemonClient): Promise<RestingAddress[] | und
 /** What `show` prints. Pure. `resting` is undefined when it isn't known. */
 export function showLines(
   { subnets, allocations }: ListAllocationsResponse,
-  resting: readonly RestingAddress[] | undefined,
+  resting: ListRestingResponse | undefined,
   nowMs: number,
   width?: number,
 ): string[] {
@@ -152,7 +157,13 @@ export function showLines(
   const lines: string[] = [];
   const prefixes = subnets.map(({ cidr }) => parsePrefix(cidr));
   for (const [i, { cidr, draining, pools, reserved: _, ...counts }] of subnets.entries()) {
-    const sight = { prefix: prefixes[i] as (typeof prefixes)[number], allocations, resting: resting ?? [] };
+    const sight = {
+      prefix: prefixes[i] as (typeof prefixes)[number],
+      allocations,
+      resting: [],
+      keptBack: [],
+      ...resting,
+    };
     lines.push(`${cidr}${draining ? ", draining" : ""}: ${countsText(counts)}`);
     // A subnet without pools of its own is all the default one's.
     for (const { name, ...ofPool } of pools.length > 1 ? pools : [])
@@ -160,8 +171,11 @@ export function showLines(
     lines.push("");
     lines.push(...drawSubnet(sight, letters).map((line) => `  ${line}`), "");
     lines.push(...legend(sight, letters).map(([symbol, text]) => `  ${symbol}  ${text}`), "");
-    if (resting === undefined && counts.cooling > 0) {
-      lines.push("  The daemon is older than this flatnetctl: which addresses rest is not in the picture.", "");
+    if (resting === undefined) {
+      lines.push(
+        "  The daemon is older than this flatnetctl: which addresses rest or are kept back is not in the picture.",
+        "",
+      );
     }
   }
   const outside = allocations

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A subnet as a picture: one character an address, a letter for each namespace. Pure.
-import type { Allocation, RestingAddress } from "../gen/flatnet/ipam/v1/ipam.ts";
+import type { AddressRange, Allocation, RestingAddress } from "../gen/flatnet/ipam/v1/ipam.ts";
 import { formatAddress, parseAddress } from "../net/address.ts";
 import { indexOf, type Prefix, prefixBytes, prefixSize } from "../net/prefix.ts";
 import { formatCount } from "./words.ts";
@@ -30,6 +30,8 @@ export interface SubnetSight {
   readonly prefix: Prefix;
   readonly allocations: readonly Allocation[];
   readonly resting: readonly RestingAddress[];
+  /** What is given to nobody, of whatever subnet. */
+  readonly keptBack: readonly AddressRange[];
 }
 
 /** A letter for each namespace that has pods, those with the most pods first, so that the first letters are the common ones. */
@@ -43,18 +45,19 @@ export function namespaceLetters(allocations: readonly Allocation[]): Map<string
 }
 
 /** The lines of the picture: the first address of each row, and its cells. */
-export function drawSubnet({ prefix, allocations, resting }: SubnetSight, letters: Map<string, string>): string[] {
+export function drawSubnet(sight: SubnetSight, letters: Map<string, string>): string[] {
+  const { prefix, allocations, resting } = sight;
   const cells = new Map<bigint, string>();
   const put = (address: string, symbol: string) => {
     const index = indexOf(prefix, parseAddress(address));
     if (index !== undefined) cells.set(index, symbol);
   };
   const size = prefixSize(prefix);
-  for (const index of keptBack(prefix)) cells.set(index, KEPT_BACK);
   for (const { address } of resting) put(address, RESTING);
   for (const allocation of allocations) {
     for (const address of allocation.addresses) put(address, symbolOf(allocation, letters));
   }
+  const keptBack = keptBackIn(sight);
   const rows = rowsToShow(size, cells);
   const label = (row: bigint) => formatAddress(prefixBytes({ ...prefix, base: prefix.base + row * BigInt(ROW) }));
   const width = Math.max(0, ...rows.shown.map((row) => label(row).length));
@@ -62,7 +65,7 @@ export function drawSubnet({ prefix, allocations, resting }: SubnetSight, letter
   let next = 0n;
   for (const row of rows.shown) {
     if (row > next) lines.push(skipped(next, row, size));
-    lines.push(`${label(row).padEnd(width)}  ${drawRow(row, size, cells)}`);
+    lines.push(`${label(row).padEnd(width)}  ${drawRow(row, size, cells, keptBack)}`);
     next = row + 1n;
   }
   const all = rowCount(size);
@@ -72,10 +75,8 @@ export function drawSubnet({ prefix, allocations, resting }: SubnetSight, letter
 }
 
 /** What the characters mean: only those that occur, a line each, the namespaces with how many addresses each has here. */
-export function legend(
-  { prefix, allocations, resting }: SubnetSight,
-  letters: Map<string, string>,
-): [string, string][] {
+export function legend(sight: SubnetSight, letters: Map<string, string>): [string, string][] {
+  const { prefix, allocations, resting } = sight;
   const inside = (address: string) => indexOf(prefix, parseAddress(address)) !== undefined;
   const lines = new Map<string, { names: Set<string>; count: number }>();
   const add = (symbol: string, name: string, count = 1) => {
@@ -97,7 +98,7 @@ export function legend(
       `${[...names].join(", ")} (${formatCount(count)})`,
     ]),
     ...(rest === undefined ? [] : [[RESTING, `resting (${formatCount(rest.count)})`] as [string, string]]),
-    ...(keptBack(prefix).length === 0 ? [] : [[KEPT_BACK, "kept back"] as [string, string]]),
+    ...(keptBackIn(sight).length === 0 ? [] : [[KEPT_BACK, "kept back"] as [string, string]]),
     [FREE, "free"],
   ];
 }
@@ -119,14 +120,17 @@ function order(symbol: string): number {
   return at < 0 ? LETTERS.length + [OTHER, GATEWAY].indexOf(symbol) : at;
 }
 
-/**
- * Addresses that no pod can have in a subnet of this size: the network's own and IPv4's broadcast (RFC 3021 and RFC 6164
- * are for subnets of two).
- */
-function keptBack(prefix: Prefix): bigint[] {
-  const size = prefixSize(prefix);
-  if (size <= 2n) return [];
-  return prefix.family === 4 ? [0n, size - 1n] : [0n];
+/** Positions in the subnet, `end` excluded. */
+interface Span {
+  readonly first: bigint;
+  readonly end: bigint;
+}
+
+function keptBackIn({ prefix, keptBack }: SubnetSight): Span[] {
+  return keptBack.flatMap(({ first, last }) => {
+    const [start, end] = [indexOf(prefix, parseAddress(first)), indexOf(prefix, parseAddress(last))];
+    return start === undefined || end === undefined ? [] : [{ first: start, end: end + 1n }];
+  });
 }
 
 function rowCount(size: bigint): bigint {
@@ -136,18 +140,19 @@ function rowCount(size: bigint): bigint {
 function rowsToShow(size: bigint, cells: Map<bigint, string>): { shown: bigint[]; left: number } {
   const all = rowCount(size);
   if (all <= 8n) return { shown: Array.from({ length: Number(all) }, (_, row) => BigInt(row)), left: 0 };
-  const populated = [...cells].filter(([, symbol]) => symbol !== KEPT_BACK).map(([index]) => index / BigInt(ROW));
+  const populated = [...cells.keys()].map((index) => index / BigInt(ROW));
   const rows = [...new Set(populated)].sort((a, b) => (a < b ? -1 : 1));
   return { shown: rows.slice(0, MOST_ROWS), left: Math.max(0, rows.length - MOST_ROWS) };
 }
 
-function drawRow(row: bigint, size: bigint, cells: Map<bigint, string>): string {
+function drawRow(row: bigint, size: bigint, cells: Map<bigint, string>, keptBack: readonly Span[]): string {
   let text = "";
   for (let i = 0; i < ROW; i++) {
     const index = row * BigInt(ROW) + BigInt(i);
     if (index >= size) break;
     if (i > 0 && i % GROUP === 0) text += " ";
-    text += cells.get(index) ?? FREE;
+    const kept = keptBack.some(({ first, end }) => index >= first && index < end);
+    text += cells.get(index) ?? (kept ? KEPT_BACK : FREE);
   }
   return text;
 }
@@ -155,5 +160,5 @@ function drawRow(row: bigint, size: bigint, cells: Map<bigint, string>): string 
 function skipped(from: bigint, to: bigint, size: bigint): string {
   const end = to * BigInt(ROW) > size ? size : to * BigInt(ROW);
   const count = end - from * BigInt(ROW);
-  return count > MOST_COUNTED ? "… nobody" : `… nobody on ${formatCount(count)}`;
+  return `… ${count > MOST_COUNTED ? "more" : formatCount(count)} that nobody has`;
 }

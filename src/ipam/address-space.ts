@@ -2,9 +2,9 @@
 //
 // The node's subnets and the pools they are divided into: where an address is, and what may be given out of which pool.
 import { type Family, familyOf, formatAddress, parseAddress } from "../net/address.ts";
-import { addressAt, addressNumber, formatPrefix, indexOf, type Prefix } from "../net/prefix.ts";
+import { addressAt, addressNumber, formatPrefix, indexOf, type Prefix, prefixSize } from "../net/prefix.ts";
 import { type AddressRules, DEFAULT_POOL, layOut } from "./layout.ts";
-import { Pool } from "./pool.ts";
+import { Pool, type Span } from "./pool.ts";
 
 /** A pool's part of a subnet. */
 export interface Area {
@@ -66,6 +66,14 @@ interface Subnet {
   readonly draining: boolean;
   readonly areas: readonly Area[];
   readonly reserved: bigint;
+  /** Positions that are given to nobody. */
+  readonly keptBack: readonly Span[];
+}
+
+/** Neighbouring addresses, both ends included. */
+export interface Neighbours {
+  readonly first: string;
+  readonly last: string;
 }
 
 /** Finding an address takes time in the number of subnets and ranges that are configured, whatever their size. */
@@ -76,12 +84,13 @@ export class AddressSpace {
   /** @throws IpamError IPAM_INVALID, as layOut */
   constructor(subnets: readonly Prefix[], cooldownMs: number, rules: AddressRules) {
     this.#rules = rules;
-    this.#subnets = layOut(subnets, rules).map(({ prefix, draining, sections, reserved }): Subnet => {
+    this.#subnets = layOut(subnets, rules).map(({ prefix, draining, sections, reserved, gaps }): Subnet => {
       const cidr = formatPrefix(prefix);
       const areas = sections.map(({ pool, spans }): Area => {
         return { prefix, cidr, pool, draining, addresses: new Pool(spans, cooldownMs) };
       });
-      return { prefix, cidr, draining, areas, reserved };
+      const keptBack = draining ? [{ first: 0n, end: prefixSize(prefix) }] : gaps;
+      return { prefix, cidr, draining, areas, reserved, keptBack };
     });
   }
 
@@ -163,6 +172,16 @@ export class AddressSpace {
         pools,
       };
     });
+  }
+
+  /** What is given to nobody, subnet by subnet in the configured order; some of it may be held from before. */
+  get keptBack(): Neighbours[] {
+    return this.#subnets.flatMap(({ prefix, keptBack }) =>
+      keptBack.map(({ first, end }) => ({
+        first: formatAddress(addressAt(prefix, first)),
+        last: formatAddress(addressAt(prefix, end - 1n)),
+      })),
+    );
   }
 
   /** The addresses that rest, subnet by subnet in the configured order, the longest released first. */

@@ -8,6 +8,7 @@ import type { Prefix } from "../net/prefix.ts";
 import {
   AddressSpace,
   type Area,
+  type Neighbours,
   type Place,
   type RestingAddress,
   type SubnetCounts,
@@ -316,6 +317,11 @@ export class Allocator {
   /** Addresses that attachments hold in no subnet of this node any more. */
   get strays(): ReadonlySet<string> {
     return this.#strays;
+  }
+
+  /** What is given to nobody; some of it may be held from before. */
+  get keptBack(): Neighbours[] {
+    return this.#space.keptBack;
   }
 
   /** The addresses that rest, subnet by subnet in the configured order, the longest released first. */

@@ -40,8 +40,9 @@ export interface SubnetLayout {
   readonly draining: boolean;
   /** The default pool's first. */
   readonly sections: readonly Section[];
-  /** How many addresses are in no section. */
+  /** How many addresses are in no section, and which. */
   readonly reserved: bigint;
+  readonly gaps: readonly Span[];
 }
 
 /**
@@ -61,9 +62,13 @@ export function layOut(subnets: readonly Prefix[], rules: AddressRules): SubnetL
     });
     const rest = without(usable, inSubnet(pools.flatMap(({ ranges }) => ranges)));
     const sections = [{ pool: DEFAULT_POOL, spans: rest }, ...named.filter(({ spans }) => spans.length > 0)];
-    const given = sections.flatMap(({ spans }) => spans).reduce((sum, { first, end }) => sum + end - first, 0n);
+    const gaps = without(
+      [{ first: 0n, end: prefixSize(prefix) }],
+      sections.flatMap(({ spans }) => spans),
+    );
+    const reserved = gaps.reduce((sum, { first, end }) => sum + end - first, 0n);
     const drained = draining.some((other) => overlaps(other, prefix));
-    return { prefix, draining: drained, sections, reserved: prefixSize(prefix) - given };
+    return { prefix, draining: drained, sections, reserved, gaps };
   });
 }
 

@@ -152,7 +152,7 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
       };
     }),
     listResting: unary("ListResting", async (): Promise<wire.ListRestingResponse> => {
-      return { resting: (await service.resting()).map(toResting) };
+      return { resting: (await service.resting()).map(toResting), keptBack: service.keptBack };
     }),
     getHistory: unary("GetHistory", async (message: wire.GetHistoryRequest): Promise<wire.GetHistoryResponse> => {
       const { tenures, next } = await service.history(parseGetHistoryRequest(message));

@@ -9,7 +9,7 @@
 import { createHash } from "node:crypto";
 import { type Attachment, attachmentKey, hostLinkName } from "../net/names.ts";
 import type { Prefix } from "../net/prefix.ts";
-import type { RestingAddress, SubnetCounts } from "./address-space.ts";
+import type { Neighbours, RestingAddress, SubnetCounts } from "./address-space.ts";
 import type { AdoptionRequest } from "./adoption-request.ts";
 import { Allocator, DEFAULT_COOLDOWN_MS } from "./allocator.ts";
 import { IpamError } from "./errors.ts";
@@ -292,6 +292,11 @@ export class IpamService {
     this.#refuseWhenClosed();
     await this.#healthy();
     return this.#allocator.resting(this.#now());
+  }
+
+  /** What is given to nobody, subnet by subnet; some of it may be held from before. */
+  get keptBack(): Neighbours[] {
+    return this.#allocator.keptBack;
   }
 
   /** The durable allocation of an attachment. @throws IpamError IPAM_UNKNOWN too */

@@ -198,6 +198,17 @@ export interface ListRestingRequest {
 export interface ListRestingResponse {
   /** Subnet by subnet, the longest released first. */
   resting: RestingAddress[];
+  /**
+   * What is given to nobody, in ascending order within a subnet: a subnet's own addresses, excluded ones, and all of a draining
+   * subnet. Some of it may be held from before.
+   */
+  keptBack: AddressRange[];
+}
+
+/** Neighbouring addresses of one subnet, both ends included. */
+export interface AddressRange {
+  first: string;
+  last: string;
 }
 
 /** An address that nobody holds and that is not given out yet. */
@@ -1510,13 +1521,16 @@ export const ListRestingRequest: MessageFns<ListRestingRequest> = {
 };
 
 function createBaseListRestingResponse(): ListRestingResponse {
-  return { resting: [] };
+  return { resting: [], keptBack: [] };
 }
 
 export const ListRestingResponse: MessageFns<ListRestingResponse> = {
   encode(message: ListRestingResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.resting) {
       RestingAddress.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.keptBack) {
+      AddressRange.encode(v!, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -1540,6 +1554,71 @@ export const ListRestingResponse: MessageFns<ListRestingResponse> = {
             }
 
             message.resting.push(RestingAddress.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.keptBack.push(AddressRange.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseAddressRange(): AddressRange {
+  return { first: "", last: "" };
+}
+
+export const AddressRange: MessageFns<AddressRange> = {
+  encode(message: AddressRange, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.first !== "") {
+      writer.uint32(10).string(message.first);
+    }
+    if (message.last !== "") {
+      writer.uint32(18).string(message.last);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AddressRange {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAddressRange();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.first = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.last = reader.string();
             continue;
           }
         }
@@ -2648,7 +2727,7 @@ export const IpamServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Which addresses of this node's subnets rest after their release. With ListAllocations this tells what every address is. */
+    /** Which addresses of this node's subnets rest after their release, and which are given to nobody. With ListAllocations this tells what every address is. */
     listResting: {
       name: "ListResting",
       requestType: ListRestingRequest as typeof ListRestingRequest,
