@@ -20,6 +20,8 @@ export type IpamErrorCode =
   | "IPAM_EFFECT"
   /** The change could not be made durable, so nothing was handed out or taken back. */
   | "IPAM_STORE"
+  /** Whoever asked has gone before the answer, so what the request made is taken back. */
+  | "IPAM_ABANDONED"
   /** The service is stopping. */
   | "IPAM_CLOSED"
   /** The socket cannot be served on. */

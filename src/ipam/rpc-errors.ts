@@ -14,6 +14,7 @@ const STATUS: Record<IpamErrorCode, status> = {
   IPAM_EFFECT: status.INTERNAL,
   // Not UNAVAILABLE: asking again within seconds does not mend a full disk, and a plugin would wait in vain.
   IPAM_STORE: status.INTERNAL,
+  IPAM_ABANDONED: status.CANCELLED,
   IPAM_CLOSED: status.UNAVAILABLE,
   IPAM_SOCKET: status.INTERNAL,
 };

@@ -681,3 +681,36 @@ test.for<[title: string, message: Partial<wire.GetHistoryRequest>, expected: Reg
   expect(failure.code).toBe(status.INVALID_ARGUMENT);
   expect(failure.details).toMatch(expected);
 });
+
+test.for(["its deadline passes", "it cancels"])(
+  "an ADD leaves nothing behind where nobody waits for it: %s",
+  async (how) => {
+    const gate = Promise.withResolvers<void>();
+    const writing = Promise.withResolvers<void>();
+    const { service, socketPath } = await served({
+      gate: () => {
+        writing.resolve();
+        return gate.promise;
+      },
+    });
+    const client = new Client(`unix:${socketPath}`, credentials.createInsecure());
+    onTestFinished(() => client.close());
+    const start = (method: string, message: object, options: object, done: (error: ServiceError | null) => void) => {
+      const { path, requestSerialize, responseDeserialize } = toServiceDefinition()[method] as NonNullable<
+        ReturnType<typeof toServiceDefinition>[string]
+      >;
+      return client.makeUnaryRequest(path, requestSerialize, responseDeserialize, message, options, done);
+    };
+    const options = how === "its deadline passes" ? { deadline: Date.now() + 500 } : {};
+    const failed = Promise.withResolvers<ServiceError | null>();
+    const call = start("allocate", { ...EMPTY, ...request("a") }, options, failed.resolve);
+    await writing.promise;
+    if (how === "it cancels") call.cancel();
+    expect((await failed.promise)?.code).toBe(how === "it cancels" ? status.CANCELLED : status.DEADLINE_EXCEEDED);
+    // The next call on the connection is answered after the server has heard of the end of this one.
+    await new Promise((resolve) => start("status", {}, {}, resolve));
+    gate.resolve();
+    await expect.poll(async () => (await service.counts()).subnets[0]).toMatchObject({ used: 0, cooling: 1 });
+    expect((await service.list()).allocations).toEqual([]);
+  },
+);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The gRPC edge: parse, call the service, encode. No decision is made here.
+import { setImmediate } from "node:timers/promises";
 import {
   type handleUnaryCall,
   type Metadata,
@@ -76,7 +77,7 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
   /** One method: the handler may throw, and whatever it throws becomes a status. */
   const unary = <Request, Response>(
     method: string,
-    handle: (request: Request, trace: Trace) => Promise<Response>,
+    handle: (request: Request, trace: Trace, isAbandoned: () => Promise<boolean>) => Promise<Response>,
   ): handleUnaryCall<Request, Response> => {
     return (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>) => {
       const trace = traceOf(call.metadata);
@@ -84,7 +85,7 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
       const answered = (code: number) => options.onCall?.(method, code, (performance.now() - started) / 1000);
       const answer = stopping
         ? Promise.reject(new IpamError("IPAM_CLOSED", "the daemon is stopping"))
-        : handle(call.request, trace);
+        : handle(call.request, trace, () => isCancelled(call));
       answer.then(
         (response) => {
           answered(status.OK);
@@ -93,6 +94,8 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
         (err: unknown) => {
           const rpc = toStatus(err);
           if (rpc.code === status.INTERNAL) log.error({ err, method, ...trace }, "a request failed");
+          else if (rpc.code === status.CANCELLED)
+            log.warn({ method, reason: rpc.details, ...trace }, "a caller didn't wait for its answer");
           else if (rpc.code === status.RESOURCE_EXHAUSTED)
             log.warn({ method, reason: rpc.details, ...trace }, "no address is left");
           answered(rpc.code);
@@ -103,27 +106,31 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
   };
 
   server.addService(toServiceDefinition(), {
-    allocate: unary("Allocate", async (message: wire.AllocateRequest, trace): Promise<wire.AllocateResponse> => {
-      const request = parseAllocateRequest(message);
-      const { addresses, subnets, gateways, existed, restCutShort, takenFrom, pool } = await service.allocate(request);
-      if (restCutShort) {
-        const fields = { ...request.attachment, addresses, gateways, requested: request.requestedAddresses };
-        log.warn(
-          { ...fields, ...trace },
-          "an address is used again before its rest was over: no other is left, or it was requested",
-        );
-      }
-      if (takenFrom.length > 0) {
-        const fields = { ...request.attachment, addresses, gateways, takenFrom, ...trace };
-        log.warn(fields, "an address is given away that was kept for its owner: no other is left");
-      }
-      const { namespace = "", name = "" } = request.pod ?? {};
-      const pod = request.pod === undefined ? {} : { pod: `${namespace}/${name}` };
-      log.info({ ...request.attachment, ...pod, addresses, existed, ...trace }, "addresses given");
-      globalThis.faultPoint?.("daemon.allocation-answered");
-      const lists = { addresses: [...addresses], subnets: [...subnets], gateways: [...gateways] };
-      return { ...lists, mtu: mtu(), existed, pool };
-    }),
+    allocate: unary(
+      "Allocate",
+      async (message: wire.AllocateRequest, trace, isAbandoned): Promise<wire.AllocateResponse> => {
+        const request = parseAllocateRequest(message);
+        const given = await service.allocate(request, isAbandoned);
+        const { addresses, subnets, gateways, existed, restCutShort, takenFrom, pool } = given;
+        if (restCutShort) {
+          const fields = { ...request.attachment, addresses, gateways, requested: request.requestedAddresses };
+          log.warn(
+            { ...fields, ...trace },
+            "an address is used again before its rest was over: no other is left, or it was requested",
+          );
+        }
+        if (takenFrom.length > 0) {
+          const fields = { ...request.attachment, addresses, gateways, takenFrom, ...trace };
+          log.warn(fields, "an address is given away that was kept for its owner: no other is left");
+        }
+        const { namespace = "", name = "" } = request.pod ?? {};
+        const pod = request.pod === undefined ? {} : { pod: `${namespace}/${name}` };
+        log.info({ ...request.attachment, ...pod, addresses, existed, ...trace }, "addresses given");
+        globalThis.faultPoint?.("daemon.allocation-answered");
+        const lists = { addresses: [...addresses], subnets: [...subnets], gateways: [...gateways] };
+        return { ...lists, mtu: mtu(), existed, pool };
+      },
+    ),
     release: unary("Release", async (message: wire.ReleaseRequest, trace): Promise<wire.ReleaseResponse> => {
       const { attachment, cause } = parseReleaseRequest(message);
       const { addresses } = await service.release(attachment, undefined, cause);
@@ -215,6 +222,18 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
     });
   };
   return { close: () => (closing ??= close()) };
+}
+
+/** Turns of the event loop in which the end of a connection, that came with the request, is heard: three were seen. */
+const HEARING_TURNS = 8;
+
+/**
+ * Whether nobody waits for the answer any more. A daemon that was held up finds the caller's end behind its request in the socket,
+ * and may be done before it has read that far.
+ */
+async function isCancelled(call: ServerUnaryCall<unknown, unknown>): Promise<boolean> {
+  for (let turn = 0; turn < HEARING_TURNS && !call.cancelled; turn++) await setImmediate();
+  return call.cancelled;
 }
 
 /** What ties a log line to the runtime's call. */

@@ -881,3 +881,20 @@ test("no interleaving of requests, failing writes and crashes gives an address o
     { numRuns: 300 },
   );
 }, 30_000);
+
+test("what nobody waits for any more is taken back before the next ADD's turn, and what was there before stays", async () => {
+  const disk = new MemoryDisk();
+  const options = { subnets: prefixes("10.0.0.0/24"), bootId: BOOT_ID, historyMs: 1000 };
+  const service = new IpamService(new MemoryStore(disk), disk.snapshot(), options);
+  const gone = async () => true;
+  const [first, next] = await Promise.allSettled([
+    service.allocate(request("a"), gone),
+    service.allocate(request("a")),
+  ]);
+  expect(first).toMatchObject({ reason: { code: "IPAM_ABANDONED" } });
+  expect(next).toMatchObject({ value: { existed: false } });
+  expect(await service.allocate(request("a"), gone)).toMatchObject({ existed: true });
+  expect((await service.list()).allocations).toMatchObject([{ attachment: attachment("a") }]);
+  const all = { address: undefined, fromMs: 0, toMs: Number.MAX_SAFE_INTEGER, limit: 10, after: undefined };
+  expect((await service.history(all)).tenures.map(({ cause }) => cause)).toEqual(["", "abandoned"]);
+});

@@ -173,8 +173,12 @@ export class IpamService {
     return service;
   }
 
-  /** Gives the attachment its addresses and ports, once they are durable. Asked again it gives the same addresses. */
-  async allocate(request: AllocationRequest): Promise<AllocateResult> {
+  /**
+   * Gives the attachment its addresses and ports, once they are durable. Asked again it gives the same addresses.
+   *
+   * @param isAbandoned whether nobody waits for the answer any more; asked at the end, and what this call made goes then
+   */
+  async allocate(request: AllocationRequest, isAbandoned?: () => Promise<boolean>): Promise<AllocateResult> {
     return this.#exclusively(request.attachment, async () => {
       const claim = this.#planClaim(request.attachment, request.hostIfname);
       if (claim !== undefined) await this.#commit([claim]);
@@ -188,6 +192,12 @@ export class IpamService {
       if (plan.record.portMappings.length > 0) await this.#setEffects(plan.record, plan.kind === "new");
       else if (before !== undefined) await this.#clearEffects(before);
       globalThis.faultPoint?.("daemon.allocation-in-effect");
+      if (plan.kind === "new" && (await isAbandoned?.()) === true) {
+        // Before anybody else's turn: the same attachment's next ADD may be in line, and what it gets has to stay.
+        await this.#takeBack(plan.record, "abandoned");
+        const key = attachmentKey(request.attachment);
+        throw new IpamError("IPAM_ABANDONED", `whoever asked for the addresses of ${key} has gone`);
+      }
       const { record, kind, subnets, gateways, restCutShort, takenFrom } = plan;
       const existed = kind === "existed";
       const { addresses, pool = DEFAULT_POOL } = record;
@@ -424,15 +434,18 @@ export class IpamService {
       await this.#effects?.set(record);
     } catch (cause) {
       const key = attachmentKey(record.attachment);
-      if (rollBack) {
-        try {
-          await this.#healthy();
-          await this.#release(record.attachment, undefined, "failed-add");
-        } catch (err) {
-          this.#log.error({ err, ...record.attachment }, "an allocation that failed could not be taken back");
-        }
-      }
+      if (rollBack) await this.#takeBack(record, "failed-add");
       throw new IpamError("IPAM_EFFECT", `the ports of ${key} could not be set up: ${messageOf(cause)}`, cause);
+    }
+  }
+
+  /** Never throws: what is left is the runtime's DEL's to end. */
+  async #takeBack(record: AllocationRecord, cause: ReleaseCause): Promise<void> {
+    try {
+      await this.#healthy();
+      await this.#release(record.attachment, undefined, cause);
+    } catch (err) {
+      this.#log.error({ err, ...record.attachment }, "an allocation that failed could not be taken back");
     }
   }
 

@@ -361,8 +361,8 @@ export interface Tenure {
   releasedAtMs: bigint;
   /**
    * Why it ended; empty while it goes on. "del": the runtime said so; "journal": it did, while the daemon was down; "gc": the
-   * runtime's GC didn't know the attachment; "failed-add": its ADD failed; "retired": its namespace was gone and no DEL came.
-   * "adoption-undone": it had been taken over, and that was undone. Later versions may have others.
+   * runtime's GC didn't know the attachment; "failed-add": its ADD failed; "abandoned": its ADD was not waited for;
+   * "retired": its namespace was gone and no DEL came; "adoption-undone". Later versions may have others.
    */
   cause: string;
 }
@@ -2682,6 +2682,7 @@ export const IpamServiceDefinition = {
      * INVALID_ARGUMENT: a field is missing or malformed. RESOURCE_EXHAUSTED: a subnet has no address left.
      * FAILED_PRECONDITION: the attachment has other addresses than it asks for, or one whose subnet is gone and has no gateway.
      * UNAVAILABLE: the daemon is starting or stopping; ask again.
+     * A caller that goes before the answer, or whose deadline passes, leaves nothing: what its call made is taken back.
      */
     allocate: {
       name: "Allocate",
