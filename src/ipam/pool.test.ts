@@ -186,7 +186,7 @@ test("any sequence of holds and releases leaves what looking at every position f
     fc.record({ kind: fc.constant("wait" as const), ms: fc.integer({ min: 1, max: 3 * REST }) }),
   );
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 60 }), except, (steps, spoken) => {
+    fc.property(fc.array(step, { maxLength: 60, size: "max" }), except, (steps, spoken) => {
       const it = new Pool(spans, REST);
       const reference = new Reference(spans);
       let now = NOW;
