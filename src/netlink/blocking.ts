@@ -27,12 +27,16 @@ const TIMEOUT_MS = 10_000;
 const DUMP_TRIES = 20;
 const NO_ACK = 1;
 
+/**
+ * Large enough for any one datagram: a link with all its attributes has about 2 KiB. All sockets share it, since what comes is
+ * copied out of it before anything else is read.
+ */
+const buffer = new Uint8Array(32 * 1024);
+
 export class BlockingNetlink {
   readonly #sys: Sys;
   readonly #fd: Fd;
   #seq = 1;
-  /** Large enough for any one datagram: a link with all its attributes has about 2 KiB. */
-  readonly #buffer = new Uint8Array(32 * 1024);
 
   private constructor(sys: Sys, fd: Fd) {
     this.#sys = sys;
@@ -138,7 +142,7 @@ export class BlockingNetlink {
   #receive(requests: readonly Request[]): Uint8Array {
     let length: number;
     try {
-      length = this.#sys.read(this.#fd, this.#buffer);
+      length = this.#sys.read(this.#fd, buffer);
     } catch (cause) {
       if (cause instanceof SysError && cause.code === "EAGAIN") {
         const what = `no answer from the kernel in ${TIMEOUT_MS} ms to a batch that begins with: ${requests[0]?.what}`;
@@ -149,6 +153,6 @@ export class BlockingNetlink {
     // Nothing is no answer, and reading on would never end.
     if (length === 0) throw new NetlinkError("NETLINK_PROTOCOL", `an empty answer to: ${requests[0]?.what}`);
     // A copy: the answers outlive the next read.
-    return this.#buffer.slice(0, length);
+    return buffer.slice(0, length);
   }
 }

@@ -620,7 +620,8 @@ describe.runIf(canUseKernel()).each([
   let listed: readonly string[];
 
   beforeAll(async () => {
-    node = await createNode("conformance", cleanup, { podCidrs });
+    // The suite takes things away, for CHECK to find.
+    node = await createNode("conformance", cleanup, { podCidrs, flags: ["--repair", "false"] });
     await node.start();
     const sandbox = await Sandbox.create(node.netns.path);
     cleanup.add(() => sandbox.remove());

@@ -17,7 +17,7 @@ describe.runIf(canUseKernel())("a pod's further interface", () => {
   const cleanup = new Cleanup();
   let node: FlatnetNode;
   beforeAll(async () => {
-    node = await createNode("second", cleanup, { podCidrs: CIDRS });
+    node = await createNode("second", cleanup, { podCidrs: CIDRS, flags: ["--repair", "false"] });
     await node.start();
   });
   afterEach(async () => {
