@@ -81,6 +81,14 @@ test("one that is up without a record stays, and is told of once", async () => {
   expect(it.lines).toEqual(["fl1: a pod's link has no record, and is left as it is"]);
 });
 
+test("one whose record goes with a DEL that is under way is not told of", async () => {
+  const { it, pass } = node(link(1));
+  await pass(0);
+  it.links = [];
+  await pass(GRACE);
+  expect(it.lines).toEqual([]);
+});
+
 test("what isn't marked as ours is never looked at", async () => {
   const { it, pass } = node(link(1, { ...BEGUN, group: 0 }), link(2, { ...BEGUN, name: "veth2" }));
   await pass(0);

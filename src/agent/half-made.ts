@@ -25,8 +25,8 @@ export class HalfMade {
   readonly #options: HalfMadeOptions;
   /** Since when they have looked half-made, by the link's index, which the kernel gives once. */
   #since = new Map<number, number>();
-  /** Names of those that are up without a record and have been told of. */
-  #told = new Set<string>();
+  /** How many passes in a row have seen a link without a record, by index. One is told of at the second: DEL may be between. */
+  #unknown = new Map<number, number>();
 
   constructor(options: HalfMadeOptions) {
     this.#options = options;
@@ -39,14 +39,15 @@ export class HalfMade {
     const ends = (await links()).filter(({ group, name }) => group === LINK_GROUP && name.startsWith(LINK_PREFIX));
     const known = new Set((await allocations.list()).allocations.map(({ hostIfname }) => hostIfname));
     const since = new Map<number, number>();
-    const told = new Set<string>();
+    const unknown = new Map<number, number>();
     const overdue: Link[] = [];
     for (const link of ends) {
       if (link.up || link.alias !== undefined) {
         if (known.has(link.name)) continue;
-        told.add(link.name);
+        const times = (this.#unknown.get(link.index) ?? 0) + 1;
+        unknown.set(link.index, times);
         const fields = { link: link.name, alias: link.alias };
-        if (!this.#told.has(link.name)) log.error(fields, "a pod's link has no record, and is left as it is");
+        if (times === 2) log.error(fields, "a pod's link has no record, and is left as it is");
         continue;
       }
       const firstMs = this.#since.get(link.index) ?? now();
@@ -54,7 +55,7 @@ export class HalfMade {
       if (this.#since.has(link.index) && now() - firstMs >= graceMs) overdue.push(link);
     }
     this.#since = since;
-    this.#told = told;
+    this.#unknown = unknown;
     for (const link of overdue) {
       await remove(link);
       this.#since.delete(link.index);

@@ -4,7 +4,7 @@
 // and what has to happen in the other namespace are one turn of the event loop, so nothing else ever runs there.
 import koffi from "koffi";
 import { checkWith, createSys, LIBC, type Libc, type Native } from "./libc.ts";
-import { AF_NETLINK, type Fd, SOCK_RAW, type Sys } from "./sys.ts";
+import { AF_NETLINK, type Fd, SOCK_RAW, type Sys, SysError } from "./sys.ts";
 
 /** The types of LIBC in koffi's words. */
 const TYPES = {
@@ -39,6 +39,7 @@ const SOCK_NONBLOCK = 0o4000;
 const SOL_NETLINK = 270;
 const NETLINK_LISTEN_ALL_NSID = 8;
 const SOL_SOCKET = 1;
+const SO_RCVBUF = 8;
 const SO_RCVBUFFORCE = 33;
 
 /** What came on a socket that listens to several namespaces. */
@@ -85,7 +86,13 @@ export class ListeningSocket {
     const fd = sys.socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, protocol);
     try {
       sys.setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, number32(1));
-      sys.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, number32(receiveBuffer));
+      try {
+        sys.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, number32(receiveBuffer));
+      } catch (error) {
+        // In a user namespace nobody may go beyond net.core.rmem_max.
+        if (!(error instanceof SysError) || error.code !== "EPERM") throw error;
+        sys.setsockopt(fd, SOL_SOCKET, SO_RCVBUF, number32(receiveBuffer));
+      }
       // struct sockaddr_nl (include/uapi/linux/netlink.h): u16 family, u16 pad, u32 port, u32 groups.
       const address = new Uint8Array(12);
       const view = new DataView(address.buffer);
@@ -119,7 +126,7 @@ export class ListeningSocket {
     try {
       length = check("recvmsg", "", () => recvmsg(this.#fd, this.#header, 0));
     } catch (error) {
-      if ((error as { code?: string }).code === "EAGAIN") return undefined;
+      if (error instanceof SysError && error.code === "EAGAIN") return undefined;
       throw error;
     }
     const bytes = this.#memory.subarray(0, length);

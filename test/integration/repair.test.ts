@@ -4,10 +4,10 @@
 // CHECK has to find nothing. And what a daemon finds that was down meanwhile.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Cleanup, type Finished, run, waitFor } from "../helpers/daemon.ts";
-import { createNode, type FlatnetNode } from "../helpers/flatnet-node.ts";
+import { Cleanup, type Finished, run, startDaemon, waitFor } from "../helpers/daemon.ts";
+import { createNode, type FlatnetNode, parseLog } from "../helpers/flatnet-node.ts";
 import { canUseKernel, inNetns } from "../helpers/netns.ts";
-import { addressesOf, type CniResult, createPod, type Pod, resultOf } from "../helpers/plugin.ts";
+import { addressesOf, built, type CniResult, createPod, type Pod, resultOf } from "../helpers/plugin.ts";
 
 const POD_CIDRS = ["10.79.1.0/24", "fd00:79:1::/64"];
 /** Of the node itself, so that pods have somebody to answer. */
@@ -97,13 +97,34 @@ describe.runIf(canUseKernel())("a living attachment", () => {
     expect(await check(attached)).not.toMatchObject({ status: 0 });
     await isRepaired(attached);
     for (const address of [attached.v4, attached.v6]) await reach(node, address);
-    expect(node.log().filter(({ level }) => Number(level) >= 50)).toEqual([]);
+    expect(node.log().filter(({ level }) => level === "error")).toEqual([]);
   });
 
   test("gets everything back at once", async () => {
     const attached = await attach();
     for (const loss of LOSSES) await lose(attached, loss).catch(() => {});
     await isRepaired(attached);
+  });
+
+  test("gets back what the node has lost of it, where the daemon sees no namespace", async () => {
+    const attached = await attach();
+    await node.stop();
+    // As in a container to which the runtime's directory isn't mounted: it is there, and empty.
+    const blind = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run/netns && exec "$@"', "sh"];
+    const daemon = await startDaemon({
+      argv: node.netns.command(...blind, built("flatnetd"), ...node.flags()),
+      ready: (output) => output.includes('"msg":"serving"'),
+    });
+    try {
+      for (const loss of LOSSES.filter(([, where]) => where === "node")) {
+        await lose(attached, loss);
+        await isRepaired(attached);
+      }
+      expect(parseLog(daemon.output()).filter(({ level }) => level === "error")).toEqual([]);
+    } finally {
+      await daemon.stop();
+      await node.start();
+    }
   });
 
   test("gets back what was lost while the daemon was down", async () => {
