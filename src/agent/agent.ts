@@ -126,6 +126,7 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
     service,
     mtu: () => (config.mtu === 0 ? keeper.mtu : config.mtu),
     routesSynced: () => keeper.synced,
+    kernelMarks: () => readKernelMarks(netlink),
     socketPath: config.socket,
     log,
     ...(metrics !== undefined && { onCall: (method, code, seconds) => metrics.called(method, code, seconds) }),

@@ -47,6 +47,7 @@ async function served(
     service,
     mtu: () => 1450,
     routesSynced: () => synced.value,
+    kernelMarks: async () => [],
     socketPath,
     log,
     drainMs: 500,
@@ -614,6 +615,7 @@ test("what a client got through the socket is in the database after a restart", 
     service,
     mtu: () => 1500,
     routesSynced: () => true,
+    kernelMarks: async () => [],
     socketPath: join(dir, "s.sock"),
     log: memoryLog(),
   });
@@ -630,7 +632,14 @@ async function serveOn(socketPath: string) {
   const disk = new MemoryDisk();
   const options = { subnets: prefixes("10.244.9.0/24"), bootId: BOOT_ID };
   const service = new IpamService(new MemoryStore(disk), disk.snapshot(), options);
-  return serveIpam({ service, mtu: () => 1500, routesSynced: () => true, socketPath, log: memoryLog() });
+  return serveIpam({
+    service,
+    mtu: () => 1500,
+    routesSynced: () => true,
+    kernelMarks: async () => [],
+    socketPath,
+    log: memoryLog(),
+  });
 }
 
 test("a client learns who held an address and why that ended, in any spelling and page by page", async () => {

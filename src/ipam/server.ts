@@ -19,6 +19,7 @@ import type { RestingAddress, SubnetCounts } from "./address-space.ts";
 import { IpamError } from "./errors.ts";
 import type { Tenure } from "./history.ts";
 import type { AllocationRecord } from "./records.ts";
+import type { KernelMark } from "./recovered.ts";
 import { addReflection } from "./reflection.ts";
 import {
   parseAdoptRequest,
@@ -45,6 +46,8 @@ export interface ServeIpamOptions {
   readonly mtu: () => number;
   /** Whether the routes to the other nodes have been in order once. */
   readonly routesSynced: () => boolean;
+  /** What the kernel has of the node's attachments, for CheckConsistency. */
+  readonly kernelMarks: () => Promise<readonly KernelMark[]>;
   /** At most 107 bytes; its directory must exist. */
   readonly socketPath: string;
   readonly log: IpamLog;
@@ -160,6 +163,10 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
     }),
     listResting: unary("ListResting", async (): Promise<wire.ListRestingResponse> => {
       return { resting: (await service.resting()).map(toResting), keptBack: service.keptBack };
+    }),
+    checkConsistency: unary("CheckConsistency", async (): Promise<wire.CheckConsistencyResponse> => {
+      const { findings, ...counts } = await service.consistency(options.kernelMarks);
+      return { ...counts, findings: findings.map((finding) => ({ ...finding })) };
     }),
     getHistory: unary("GetHistory", async (message: wire.GetHistoryRequest): Promise<wire.GetHistoryResponse> => {
       const { tenures, next } = await service.history(parseGetHistoryRequest(message));

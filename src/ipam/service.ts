@@ -7,11 +7,13 @@
 // either a durable allocation or none. After a failed commit the memory is not repaired but read from the disk again,
 // since whether a failed write is there only the disk knows; until that works, nothing is served.
 import { createHash } from "node:crypto";
+import { setTimeout } from "node:timers/promises";
 import { type Attachment, attachmentKey, hostLinkName } from "../net/names.ts";
 import type { Prefix } from "../net/prefix.ts";
 import type { Neighbours, RestingAddress, SubnetCounts } from "./address-space.ts";
 import type { AdoptionRequest } from "./adoption-request.ts";
 import { Allocator, DEFAULT_COOLDOWN_MS } from "./allocator.ts";
+import { type ConsistencyReport, compareWithKernel, inBoth } from "./consistency.ts";
 import { IpamError } from "./errors.ts";
 import {
   expiredKeys,
@@ -120,6 +122,9 @@ const HISTORY_SLACK = 10_000;
 
 /** And as much time may have passed, in milliseconds. */
 const HISTORY_PRUNE_MS = 3_600_000;
+
+/** Between two looks at the kernel: an ADD is done with its links and routes in a few milliseconds. */
+const SECOND_LOOK_MS = 250;
 
 /** How many entries go in one batch, which an ADD may be waiting in. */
 const PRUNE_BATCH = 100;
@@ -287,6 +292,23 @@ export class IpamService {
   #isSame(seen: AllocationRecord): boolean {
     const record = this.#durable.get(attachmentKey(seen.attachment));
     return record?.confirmedAtMs === seen.confirmedAtMs && record.bootId === seen.bootId;
+  }
+
+  /**
+   * What is on disk against what is in the kernel; changes nothing.
+   * @param look at the kernel; called a second time where something differs
+   */
+  async consistency(look: () => Promise<readonly KernelMark[]>): Promise<ConsistencyReport> {
+    const compare = async () => {
+      const marks = await look();
+      const { allocations } = await this.list();
+      return { findings: compareWithKernel(allocations, marks), attachments: allocations.length, links: marks.length };
+    };
+    const first = await compare();
+    if (first.findings.length === 0) return first;
+    await setTimeout(SECOND_LOOK_MS);
+    const second = await compare();
+    return { ...second, findings: inBoth(first.findings, second.findings) };
   }
 
   /** All durable allocations, gateways too, and the counts of the subnets (which know of commits under way). */

@@ -211,6 +211,38 @@ describe.runIf(canUseKernel())("the past of an address", () => {
   });
 });
 
+describe.runIf(canUseKernel())("store and kernel", () => {
+  test("are compared: what agrees is no finding, and what somebody took away or made is one each", async () => {
+    const { node, cleanup } = await startNode({ flags: ["--retire-after-seconds", "0", "--repair", "false"] });
+    const pods = [
+      await createPod("whole", cleanup),
+      await createPod("linkless", cleanup),
+      await createPod("bare", cleanup),
+    ];
+    const [whole, linkless, bare] = pods as [Pod, Pod, Pod];
+    for (const pod of pods) resultOf(await node.add(pod));
+    const check = () => call<wire.CheckConsistencyResponse>(node, "checkConsistency", {});
+    expect(await check()).toEqual({ findings: [], attachments: 3, links: 3 });
+    const { allocations } = await node.allocations();
+    const of = (pod: Pod) =>
+      allocations.find((one) => one.attachment?.containerId === pod.containerId) as wire.Allocation;
+    await node.netns.ip("link", "del", of(linkless).hostIfname);
+    await node.netns.ip("route", "del", of(bare).addresses[0] as string);
+    await node.netns.ip("link", "add", "flstray", "group", `${0x666c}`, "type", "veth", "peer", "name", "stray-peer");
+    const { findings } = await check();
+    const told = findings.map(({ kind, attachment: who, hostIfname, address }) => {
+      return [kind, who?.containerId, hostIfname, address];
+    });
+    expect(told.sort()).toEqual([
+      ["link-missing", linkless.containerId, of(linkless).hostIfname, ""],
+      ["link-unknown", undefined, "flstray", ""],
+      ["route-missing", bare.containerId, of(bare).hostIfname, of(bare).addresses[0]],
+    ]);
+    for (const pod of pods) expect((await node.del(pod)).status).toBe(0);
+    expect(findings.every(({ attachment: who }) => who?.containerId !== whole.containerId)).toBe(true);
+  });
+});
+
 describe.runIf(canUseKernel())("attachments without a DEL", () => {
   const flags = ["--retire-after-seconds", "1"];
   const isGone = (node: FlatnetNode, name: string) => waitFor(async () => !(await holders(node)).includes(name));
