@@ -143,18 +143,38 @@ async function carryOut(
   facts: Pick<AdoptionReport, "id" | "dataDir" | "network">,
   world: CtlWorld,
 ): Promise<AdoptionReport> {
-  const adoption = { id: facts.id, source: `host-local ${facts.dataDir}` };
   const now = () => new Date(world.now()).toISOString();
   const sysctls = await planSysctls(plan.bridges);
   const report = newReport(plan, { ...facts, startedAt: now(), sysctls });
+  // Nothing has this ID yet. A daemon that is too old says so now, before anything is done.
+  await daemon.call(METHODS.undoAdoption, { id: facts.id });
   await createReport(path, report);
-  for (const { path: file, after } of sysctls) await writeSysctl(file, after);
+  try {
+    const outcome = await takeOver(daemon, plan, facts);
+    for (const { path: file, after } of sysctls) await writeSysctl(file, after);
+    const done = { ...report, ...outcome, finishedAt: now() };
+    await replaceReport(path, done);
+    return done;
+  } catch (error) {
+    if (!(error instanceof CtlError)) throw error;
+    const wayBack = `\`flatnetctl adopt undo ${path}\` takes back what was done until then`;
+    throw new CtlError(error.code, `${error.message}; ${wayBack}`, error);
+  }
+}
+
+/** Tells the daemon. */
+async function takeOver(
+  daemon: DaemonClient,
+  plan: AdoptionPlan,
+  { id, dataDir, network }: Pick<AdoptionReport, "id" | "dataDir" | "network">,
+): Promise<Pick<AdoptionReport, "adopted" | "gateways" | "failed">> {
+  const adoption = { id, source: `host-local ${dataDir}` };
   const adopted: PlannedAttachment[] = [];
   const gateways: (typeof plan.gateways)[number][] = [];
   const failed: Conflict[] = [];
   // Of the node first: one of them in a pod would break all the old pods.
   for (const gateway of plan.gateways) {
-    const attachment = { network: facts.network, containerId: "", ifname: "" };
+    const attachment = { network, containerId: "", ifname: "" };
     const request = { attachment, pod: undefined, netns: "", addresses: [gateway.address], adoption };
     const why = await refusalOf(daemon.call(METHODS.adopt, request));
     if (why === undefined) gateways.push(gateway);
@@ -167,9 +187,7 @@ async function carryOut(
     if (why === undefined) adopted.push(planned);
     else failed.push({ ...attachment, addresses, why });
   }
-  const done = { ...report, adopted, gateways, failed, finishedAt: now() };
-  await replaceReport(path, done);
-  return done;
+  return { adopted, gateways, failed };
 }
 
 /** Why the daemon doesn't take this one. A daemon that is gone or too old ends everything. */
@@ -224,7 +242,7 @@ export function planLines(plan: AdoptionPlan, dataDir: string, network: string):
       "CONFLICT",
       addresses.join(","),
       "-",
-      containerId.slice(0, 12),
+      containerId.slice(0, 12) || "-",
       why,
     ]),
     ...plan.outside.map(({ address, containerId }) => [

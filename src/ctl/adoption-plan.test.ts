@@ -5,7 +5,7 @@ import { type AdoptionInput, planAdoption } from "./adoption-plan.ts";
 import { parseReport } from "./adoption-report.ts";
 import { parseReservation } from "./host-local.ts";
 import { parseCachedAttachment } from "./libcni-cache.ts";
-import { allocation } from "./testing/fixtures.ts";
+import { allocation, gateway } from "./testing/fixtures.ts";
 
 function plan(more: Partial<AdoptionInput>) {
   return planAdoption({
@@ -126,7 +126,17 @@ test("the node's own addresses in its subnets are taken over once each, and only
     "fd00::2 br6",
   ]);
   expect(bridges).toEqual(["cni0"]);
-  expect(plan({ nodeAddresses, allocations: [allocation(["10.0.0.1", "fd00::1"], "")] }).gateways).toHaveLength(1);
+  const known = plan({ nodeAddresses, allocations: [gateway("10.0.0.1"), gateway("fd00::1")] });
+  expect(known).toMatchObject({ gateways: [{ address: "fd00::2" }], conflicts: [] });
+  const stolen = plan({ nodeAddresses, allocations: [allocation(["10.0.0.1"], "default/new")] });
+  expect(stolen.conflicts).toEqual([
+    {
+      containerId: "",
+      ifname: "cni0",
+      addresses: ["10.0.0.1"],
+      why: "the node's own address is held by pod default/new",
+    },
+  ]);
 });
 
 test("a report is one of an adoption, and names no file but proxy_arp of a link", () => {

@@ -87,9 +87,15 @@ export function planAdoption(input: AdoptionInput): AdoptionPlan {
     else attachments.push(planned);
   }
   const taken = new Set([...attachments, ...already].flatMap(({ addresses }) => addresses));
-  const gateways = uniqueAddresses(input.nodeAddresses).filter(
-    ({ address }) => isInside(address) && !holders.has(address) && !taken.has(address),
-  );
+  const gateways: NodeAddress[] = [];
+  for (const own of uniqueAddresses(input.nodeAddresses).filter(({ address }) => isInside(address))) {
+    const holder = holders.get(own.address);
+    if (holder === undefined && !taken.has(own.address)) gateways.push(own);
+    // Of a network's gateway it is known that no pod gets it.
+    if (holder === undefined || holder.attachment?.ifname === "") continue;
+    const why = `the node's own address is held by ${nameOf(holder)}`;
+    conflicts.push({ containerId: "", ifname: own.ifname, addresses: [own.address], why });
+  }
   const bridges = input.nodeAddresses.filter(
     ({ address, isBridge }) => isBridge && familyOf(parseAddress(address)) === 4 && isInside(address),
   );

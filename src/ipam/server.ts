@@ -184,10 +184,8 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
       async (message: wire.UndoAdoptionRequest, trace): Promise<wire.UndoAdoptionResponse> => {
         const id = parseUndoAdoptionRequest(message);
         const released = await service.undoAdoption(id);
-        log.info(
-          { adoption: id, addresses: released.flatMap(({ addresses }) => addresses), ...trace },
-          "adoption undone",
-        );
+        const addresses = released.flatMap((record) => record.addresses);
+        if (addresses.length > 0) log.info({ adoption: id, addresses, ...trace }, "adoption undone");
         return { released: released.map(toAllocation) };
       },
     ),

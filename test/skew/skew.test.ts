@@ -3,6 +3,7 @@
 // A node in the middle of an upgrade: the plugin is replaced before the daemon or after it, and a daemon may have to be
 // taken back. Either side works with the one before, and each reads what the other wrote.
 
+import { existsSync } from "node:fs";
 import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { Cleanup, type Finished, runToEnd } from "../helpers/daemon.ts";
 import { reachEcho, serveEcho } from "../helpers/echo.ts";
@@ -159,6 +160,11 @@ describe.runIf(canUseKernel())("with the version before this one", () => {
     await node.start();
     const pod = await newPod();
     expect(addressesOf(resultOf(await node.add(pod)))[0]).toBe("10.79.7.2");
+    const another = `${report}.another`;
+    const tooOld = await adopt("host-local", "--data-dir", dataDir, "--yes", "--report", another);
+    expect(tooOld.status).toBe(2);
+    expect(tooOld.stderr).toContain("older than this flatnetctl: it doesn't know UndoAdoption");
+    expect(existsSync(another)).toBe(false);
     const refused = await adopt("undo", report);
     expect(refused.status).toBe(2);
     expect(refused.stderr).toContain("older than this flatnetctl: it doesn't know UndoAdoption");
