@@ -455,6 +455,18 @@ describe.runIf(canUseKernel())("the table", () => {
       await ask({ forget: ["10.77.1.2", "fd00:77:1::2"] });
       expect(await flows()).toEqual([]);
     });
+
+    test("all connections of addresses that are given again are forgotten by the time of the answer", async () => {
+      const ask = await startHostPorts(kernel);
+      await ask({ start: [pod("dns", 3, UDP)], antiSpoof: true });
+      await send("10.77.1.3", "192.0.2.1", 99);
+      await send("192.0.2.2", "10.77.1.3", 99);
+      await send("192.0.2.2", "192.0.2.1", 53);
+      await send("192.0.2.2", "10.77.1.2", 99);
+      // Nothing else is waited for: see host-ports-process.ts.
+      expect(await ask({ forgetNow: ["10.77.1.3", "fd00:77:1::3"] })).toEqual({ told: [] });
+      expect(await flows()).toEqual(["192.0.2.2 > 10.77.1.2:99"]);
+    });
   });
 
   test("forgetting connections is no error in a namespace that tracks none", async () => {

@@ -125,6 +125,14 @@ export class HostPorts {
     this.#flows.ofPods(addresses);
   }
 
+  /**
+   * The same for addresses that are given again: resolves when none of their connections is left. Never rejects.
+   * @param reachable packets to addresses that nobody has go somewhere: another plugin's bridge has their subnet
+   */
+  forgetNow(addresses: readonly string[], reachable: boolean): Promise<void> {
+    return this.#flows.ofPodsNow(addresses, reachable);
+  }
+
   /** Resolves when nothing is under way any more, in the background neither. */
   async idle(): Promise<void> {
     await this.#tail;

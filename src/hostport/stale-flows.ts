@@ -5,7 +5,8 @@
 //
 // Listing connections costs the kernel a walk over the whole table, ten milliseconds and more on a node of usual size, in
 // which the daemon does nothing else. So what is to be deleted is collected while a pass is under way, passes don't follow
-// each other closely, and nobody waits for them.
+// each other closely, and nobody waits for them. Only an address that somebody had before is not given again until its
+// connections are gone, and that is one deletion by a filter, without a list, where the kernel can do it.
 import { readFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -32,6 +33,12 @@ const FEW_FLOWS = 10_000;
 /** With more filters than this one walk for all costs less, however many connections there are. */
 const FEW_FILTERS = 4;
 
+/**
+ * Each deletion by a filter is a walk of the kernel's, in which the daemon does nothing else; with more than so many one
+ * list of all connections, which comes in pieces, costs less.
+ */
+const MANY_FILTERS = 16;
+
 const IPPROTO_TCP = 6;
 const ENOENT = 2;
 
@@ -41,19 +48,46 @@ export type FlowTable = Pick<Netlink, "dump" | "submit">;
 export class StaleFlows {
   readonly #netlink: FlowTable;
   readonly #onError: (error: unknown) => void;
+  readonly #tracked: () => Promise<number>;
   #pods = new Set<string>();
   #ports: TranslatedPort[] = [];
   #running: Promise<void> | undefined;
+  /** The end of the pass that is under way. */
+  #passing: Promise<unknown> = Promise.resolve();
+  /**
+   * Addresses whose connections were deleted after their release, in this process's life. They are unreachable on this
+   * node since, so what was sent to them was dropped before it became a connection.
+   */
+  readonly #clean = new Set<string>();
 
-  constructor(netlink: FlowTable, onError: (error: unknown) => void) {
+  /** @param tracked how many connections there are */
+  constructor(netlink: FlowTable, onError: (error: unknown) => void, tracked = trackedFlows) {
     this.#netlink = netlink;
     this.#onError = onError;
+    this.#tracked = tracked;
   }
 
   /** Deletes, soon, every connection from or to addresses of pods that are gone, also through a hostPort or a Service. */
   ofPods(addresses: readonly string[]): void {
     for (const address of addresses) this.#pods.add(address);
     this.#start();
+  }
+
+  /**
+   * The same at once: resolves when none is left, for addresses that are about to be somebody's. Those of which none can be
+   * left cost nothing; the others are one send, after which the kernel looks for the connections by itself (before Linux
+   * 6.8 they are listed). What goes wrong is told, and not thrown.
+   * @param reachable packets to addresses that nobody has go somewhere, so that connections may have come since
+   */
+  async ofPodsNow(addresses: readonly string[], reachable: boolean): Promise<void> {
+    const dirty = addresses.filter((address) => !this.#clean.delete(address) || reachable);
+    // Later than now it would be the new pod's connections.
+    for (const address of addresses) this.#pods.delete(address);
+    try {
+      await this.#alone(() => this.#pass(dirty.map(parseAddress), []));
+    } catch (error) {
+      this.#onError(error);
+    }
   }
 
   /**
@@ -80,11 +114,14 @@ export class StaleFlows {
 
   async #run(): Promise<void> {
     while (this.#pending) {
-      const [pods, ports] = [[...this.#pods].map(parseAddress), this.#ports];
+      const [pods, ports] = [[...this.#pods], this.#ports];
       this.#pods = new Set();
       this.#ports = [];
       try {
-        await this.#pass(pods, ports);
+        await this.#alone(async () => {
+          await this.#pass(pods.map(parseAddress), ports);
+          for (const address of pods) this.#clean.add(address);
+        });
       } catch (error) {
         this.#onError(error);
       }
@@ -94,8 +131,16 @@ export class StaleFlows {
     this.#running = undefined;
   }
 
+  /** No pass beside another: one of an address's former life must not end in its next. */
+  #alone(pass: () => Promise<void>): Promise<void> {
+    const done = this.#passing.then(pass);
+    this.#passing = done.catch(() => {});
+    return done;
+  }
+
   async #pass(pods: readonly Uint8Array[], ports: readonly TranslatedPort[]): Promise<void> {
-    const tracked = await trackedFlows();
+    if (pods.length === 0 && ports.length === 0) return;
+    const tracked = await this.#tracked();
     if (tracked === 0) return;
     const byPods = pods.flatMap((pod): FlowFilter[] => [
       { family: familyOf(pod), original: { source: pod } },
@@ -126,6 +171,7 @@ export class StaleFlows {
 
   /** @returns the filters that this kernel can't delete by */
   async #deleteByFilters(filters: readonly FlowFilter[]): Promise<FlowFilter[]> {
+    if (filters.length > MANY_FILTERS) return [...filters];
     const replies = await this.#netlink.submit(filters.map(deleteFlows));
     return filters.filter((_, i) => replies[i]?.error !== undefined);
   }

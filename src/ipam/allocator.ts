@@ -314,6 +314,11 @@ export class Allocator {
     return this.#space.counts(this.#steady(nowMs));
   }
 
+  /** Some network has a gateway here, so that its subnet is on another plugin's bridge or link. */
+  get hasGateways(): boolean {
+    return this.#gateways.size > 0;
+  }
+
   /** Addresses that attachments hold in no subnet of this node any more. */
   get strays(): ReadonlySet<string> {
     return this.#strays;

@@ -408,6 +408,24 @@ test("what was added again in another boot is not retired for what was seen of i
 describe("effects", () => {
   const WITH_PORT = { portMappings: [PORT] };
 
+  test("leave no connection of an address that somebody had before when it is given again, and cost others nothing", async () => {
+    const { service, effects } = atOnce();
+    const { addresses } = await service.allocate(request("a"));
+    await service.allocate(request("a"));
+    await service.release(attachment("a"));
+    await service.allocate(request("b"));
+    expect(effects.forgotten).toEqual([]);
+    const gate = Promise.withResolvers<void>();
+    effects.gate = () => gate.promise;
+    let answered = false;
+    const given = service.allocate(request("c", { requestedAddresses: addresses })).then(() => (answered = true));
+    await new Promise((later) => setTimeout(later, 10));
+    expect(answered).toBe(false);
+    gate.resolve();
+    await given;
+    expect(effects.forgotten).toEqual(addresses);
+  });
+
   test("are set when the record is durable, before it is spoken of, and cleared before it is gone", async () => {
     const { service, effects, disk } = atOnce();
     const onDisk: boolean[] = [];
@@ -575,6 +593,7 @@ class MemoryEffects implements AttachmentEffects {
   failing = false;
   gate = async () => {};
   look = () => {};
+  readonly forgotten: string[] = [];
 
   async set(record: AllocationRecord): Promise<void> {
     await this.#enter(record);
@@ -590,6 +609,11 @@ class MemoryEffects implements AttachmentEffects {
     if (this.failing) throw new Error("the kernel says no");
     const held = this.kernel.get(attachmentKey(attachment)) ?? [];
     return portMappings.filter((port) => !held.includes(port)).map(({ hostPort }) => `port ${hostPort} is lost`);
+  }
+
+  async forgetNow(addresses: readonly string[]): Promise<void> {
+    await this.gate();
+    this.forgotten.push(...addresses);
   }
 
   async #enter(record: AllocationRecord): Promise<void> {

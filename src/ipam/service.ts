@@ -45,6 +45,14 @@ export interface AttachmentEffects {
   check?(record: AllocationRecord): Promise<string[]>;
   /** Ends what is left of the conversations of addresses that were given back. In the background: nobody waits for it. */
   forget?(addresses: readonly string[]): void;
+  /**
+   * The same for addresses that somebody had before and that are given again: the answer waits until it resolves. What was
+   * begun after the release may not have been done, as after a crash. Never rejects.
+   *
+   * @param reachable connections may have come since, too: a network of another plugin has its subnet on a bridge, where
+   * packets to addresses that nobody has are not dropped at once
+   */
+  forgetNow?(addresses: readonly string[], reachable: boolean): Promise<void>;
 }
 
 /** Where the service tells what it could not do and went on without; pino's shape. */
@@ -192,7 +200,11 @@ export class IpamService {
       const plan = this.#allocator.planAllocate(request, this.#bootId, this.#now());
       if (plan.kind !== "new" && plan.kind !== "existed") throw refusalError(plan);
       globalThis.faultPoint?.("daemon.allocation-planned");
-      await this.#commit(plan.changes);
+      const committed = this.#commit(plan.changes);
+      const { usedBefore } = plan;
+      const reachable = this.#allocator.hasGateways;
+      const forgotten = usedBefore.length === 0 ? undefined : this.#effects?.forgetNow?.(usedBefore, reachable);
+      await Promise.all([committed, forgotten]);
       globalThis.faultPoint?.("daemon.allocation-durable");
       if (plan.record.portMappings.length > 0) await this.#setEffects(plan.record, plan.kind === "new");
       else if (before !== undefined) await this.#clearEffects(before);

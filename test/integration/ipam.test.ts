@@ -81,6 +81,19 @@ async function holders(node: FlatnetNode): Promise<string[]> {
   return allocations.map((one) => one.attachment?.containerId ?? "");
 }
 
+/** Sends a datagram between two addresses of a namespace, which tracks it from then on. */
+async function sendDatagram(netns: Netns, from: string, to: string): Promise<void> {
+  const script = `const socket = require("node:dgram").createSocket("udp${from.includes(":") ? 6 : 4}");
+    socket.bind({ address: "${from}" }, () => socket.send("x", 99, "${to}", () => socket.close()));`;
+  await run(netns.command(process.execPath, "-e", script));
+}
+
+/** The connections that a namespace tracks, in words: "192.0.2.1 > 10.78.1.2". IPv6 in full, as the kernel writes it. */
+async function trackedFlows(netns: Netns): Promise<string[]> {
+  const text = await run(netns.command("cat", "/proc/net/nf_conntrack"));
+  return [...text.matchAll(/^.*? src=(\S+) dst=(\S+)/gm)].map(([, from, to]) => `${from} > ${to}`);
+}
+
 /** A pod's namespace that may vanish before the test is over. */
 interface Mortal {
   readonly name: string;
@@ -134,6 +147,35 @@ describe.runIf(canUseKernel())("the daemon", () => {
       gateways: first.gateways,
     });
     expect(await holders(node)).toEqual(["gateway:10.78.1.1", "gateway:fd00:78:1::1", "other", "web"]);
+  });
+
+  test("gives an address again without a connection of whoever had it before, though it was killed before it could delete them", async () => {
+    const { node } = await startNode();
+    // Nothing is tracked in a namespace where no rule asks for it.
+    const port: wire.PortMapping = { hostPort: 8080, containerPort: 80, protocol: "tcp", hostIp: "" };
+    await allocate(node, "web", { portMappings: [port] });
+    const { addresses } = await allocate(node, "first");
+    await call(node, "release", { attachment: attachment("first") });
+    await node.stop("SIGKILL");
+    await node.netns.ip("link", "set", "lo", "up");
+    for (const address of [...addresses, "192.0.2.1", "2001:db8::1"]) {
+      const length = address.includes(":") ? 128 : 32;
+      await node.netns.ip("address", "add", `${address}/${length}`, "dev", "lo", ...(length === 128 ? ["nodad"] : []));
+    }
+    const [v4 = "", v6 = ""] = addresses;
+    for (const [from, to] of [
+      [v4, "192.0.2.1"],
+      ["192.0.2.1", v4],
+      [v6, "2001:db8::1"],
+      ["2001:db8::1", v6],
+      ["192.0.2.1", "192.0.2.1"],
+    ] as const) {
+      await sendDatagram(node.netns, from, to);
+    }
+    await node.start();
+    expect(await trackedFlows(node.netns)).toHaveLength(5);
+    await allocate(node, "second", { requestedAddresses: addresses });
+    expect(await trackedFlows(node.netns)).toEqual(["192.0.2.1 > 192.0.2.1"]);
   });
 
   test("has its routes in order when it has no peers, and then says so", async () => {

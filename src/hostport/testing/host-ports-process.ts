@@ -2,7 +2,7 @@
 //
 // HostPorts as a process, for tests that run it in a network namespace of their own. Each line of stdin is a command, and is
 // answered by one line: {"start":[records],"antiSpoof":true}, {"set":record}, {"clear":record}, {"forget":[addresses]},
-// {"check":record}.
+// {"forgetNow":[addresses]}, {"check":record}.
 // With the argument "old-kernel" the kernel is as one before Linux 6.8, which deletes no connections by a filter.
 import { createInterface } from "node:readline";
 import { deleteFlows } from "../../netlink/conntrack.ts";
@@ -17,7 +17,8 @@ export type Command =
   | { readonly set: PortRecord }
   | { readonly clear: PortRecord }
   | { readonly check: PortRecord }
-  | { readonly forget: readonly string[] };
+  | { readonly forget: readonly string[] }
+  | { readonly forgetNow: readonly string[] };
 
 /** One line of output: the error's code and message where it failed, and what was told besides. */
 export interface Answer {
@@ -40,6 +41,7 @@ async function run(command: Command): Promise<{ problems?: readonly string[] }> 
   else if ("set" in command) await hostPorts.set(command.set);
   else if ("clear" in command) await hostPorts.clear(command.clear);
   else if ("check" in command) return { problems: await hostPorts.check(command.check) };
+  else if ("forgetNow" in command) return await hostPorts.forgetNow(command.forgetNow, false).then(() => ({}));
   else hostPorts.forget(command.forget);
   await hostPorts.idle();
   return {};
