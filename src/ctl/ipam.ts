@@ -2,6 +2,7 @@
 //
 // `flatnetctl ipam …`: what the daemon on this node knows of its addresses.
 import {
+  type CheckConsistencyResponse,
   type GetHistoryRequest,
   IpamServiceDefinition,
   type ListAllocationsResponse,
@@ -15,6 +16,7 @@ import { indexOf, parsePrefix } from "../net/prefix.ts";
 import { readOptions, reporting, withDaemon } from "./command.ts";
 import { type DaemonClient, DEFAULT_SOCKET } from "./daemon-client.ts";
 import { CtlError } from "./errors.ts";
+import { findingLines, findingsDocument } from "./findings.ts";
 import { holdersTable, toJson } from "./holders.ts";
 import { drawSubnet, legend, namespaceLetters } from "./subnet-map.ts";
 import { tenureDocument, tenuresTable } from "./tenures.ts";
@@ -29,11 +31,13 @@ const USAGE = `usage: flatnetctl ipam COMMAND [options]
   history [ADDRESS] [--at TIME]
           who had the address, or any, and when; with --at, at that time ("14:03",
           "2026-11-23 14:03"), in this machine's zone
+  check   whether the daemon's records and the kernel's links and routes agree
 
   --socket PATH   the daemon's socket (${DEFAULT_SOCKET})
   --json          one JSON document on stdout
 
 Exit code: 0 done, 1 the daemon refused, 2 wrong options or no daemon.
+Of check: 0 all is well, 1 something differs, 2 it could not be checked.
 `;
 
 /** The largest number that the daemon counts to. */
@@ -57,6 +61,8 @@ export async function runIpam(args: readonly string[], world: CtlWorld): Promise
         return await list(rest, world);
       case "history":
         return await history(rest, world);
+      case "check":
+        return await check(rest, world);
       default:
         world.stderr.write(`flatnetctl ipam: there is no command ${JSON.stringify(command)}\n${USAGE}`);
         return 2;
@@ -129,6 +135,23 @@ async function readHistory(daemon: DaemonClient, query: Omit<GetHistoryRequest, 
 function nobody(address: string | undefined, at: bigint | undefined): string {
   const whom = address === undefined ? "Nobody had an address" : `Nobody had ${address}`;
   return `${whom}${at === undefined ? "" : ` at ${formatTime(Number(at))}`}, as far as the daemon remembers.\n`;
+}
+
+async function check(args: readonly string[], world: CtlWorld): Promise<number> {
+  const { values } = readOptions(args, COMMON);
+  let response: CheckConsistencyResponse;
+  try {
+    response = await withDaemon(socketOf(values), (daemon) => daemon.call(METHODS.checkConsistency, {}));
+  } catch (error) {
+    if (!(error instanceof CtlError)) throw error;
+    // 1 is for what differs.
+    world.stderr.write(`flatnetctl ipam check: ${error.message}\n`);
+    return 2;
+  }
+  const lines =
+    values["json"] === true ? [JSON.stringify(findingsDocument(response), undefined, 2)] : findingLines(response);
+  for (const line of lines) world.stdout.write(`${line}\n`);
+  return response.findings.length === 0 ? 0 : 1;
 }
 
 /** A terminal's columns; a file or a pipe takes any width. */

@@ -6,6 +6,7 @@ import { writeFileSync } from "node:fs";
 import { createServer } from "node:http2";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { LINK_GROUP } from "../../src/net/names.ts";
 import { Cleanup, type Finished, runToEnd } from "../helpers/daemon.ts";
 import { createNode, type FlatnetNode } from "../helpers/flatnet-node.ts";
 import { canUseKernel } from "../helpers/netns.ts";
@@ -90,6 +91,26 @@ describe.runIf(canUseKernel())("flatnetctl ipam", () => {
     const odd = await ctl("history", "10.79.4", ...socket);
     expect(odd.status).toBe(1);
     expect(odd.stderr).toContain('address is "10.79.4"');
+  });
+
+  test("check is 0 when records and kernel agree, 1 with every difference, and 2 when it can't be known", async () => {
+    const check = (...args: string[]) => ctl("check", ...args, "--socket", node.socket);
+    expect(await check()).toEqual({ status: 0, stdout: "1 attachment and 1 host link agree.\n", stderr: "" });
+    const link = ["flstray", "group", `${LINK_GROUP}`, "type", "veth", "peer", "name", "stray-peer"];
+    await node.netns.ip("link", "add", ...link);
+    try {
+      const found = await check();
+      expect(found.status).toBe(1);
+      expect(found.stdout).toMatch(
+        /^link-unknown {2}.*flstray.*\n\n1 difference between 1 attachment and 2 host links\.\n$/,
+      );
+      const told = await check("--json");
+      expect(told.status).toBe(1);
+      expect(JSON.parse(told.stdout)).toMatchObject({ findings: [{ kind: "link-unknown", hostIfname: "flstray" }] });
+    } finally {
+      await node.netns.ip("link", "delete", "flstray");
+    }
+    expect(await ctl("check", "--socket", "/nonexistent")).toMatchObject({ status: 2, stdout: "" });
   });
 
   test.for<[title: string, args: () => string[], message: RegExp]>([
