@@ -119,10 +119,11 @@ test("what is lost is repaired at the second look and looked at once more", asyn
   it.lost.set("a", ["no route"]);
   await pass(ALL);
   expect(it.repaired).toEqual([]);
+  it.nowMs += 200;
   expect(keeper.restless).toBe(true);
   expect(await pass()).toEqual(["a"]);
   expect(it.repaired).toEqual(["a: no route"]);
-  for (let i = 0; keeper.restless && i < 10; i++) await pass();
+  for (let i = 0; i < 10; i++) await pass();
   expect(keeper.restless).toBe(false);
   expect(it.repaired).toHaveLength(1);
   expect(it.lines).toEqual(["an attachment was not as ADD made it; repaired"]);
@@ -184,8 +185,22 @@ test("what the kernel refuses is one line in the log, and tried again ever more 
 });
 
 test("looks are a tenth of the time at most, however many are due", async () => {
-  const { it, pass } = node(...Array.from({ length: 50 }, (_, i) => record(`c${i}`)));
+  const { it, keeper, pass } = node(...Array.from({ length: 50 }, (_, i) => record(`c${i}`)));
   it.lookMs = 2;
-  expect(await pass(ALL)).toHaveLength(50);
+  const looks = await pass(ALL);
+  while (keeper.restless) looks.push(...(await pass()));
+  expect(looks).toEqual(it.records.map(({ attachment }) => attachment.containerId));
   expect(it.sleptMs).toBeGreaterThanOrEqual(9 * 50 * 2 - 9 * 4);
+});
+
+test("what is known to be lost comes before the rest of a look at everything", async () => {
+  const { it, keeper, pass } = node(...Array.from({ length: 50 }, (_, i) => record(`c${i}`)));
+  it.lookMs = 2;
+  const first = await pass(ALL);
+  expect(first.length).toBeLessThan(25);
+  it.lost.set("c49", ["no route"]);
+  expect((await pass({ own: new Set([59]) }))[0]).toBe("c49");
+  expect((await pass())[0]).toBe("c49");
+  expect(it.repaired).toEqual(["c49: no route"]);
+  expect(keeper.restless).toBe(true);
 });

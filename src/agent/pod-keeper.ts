@@ -16,6 +16,8 @@ import { FRESH, judgeLook, type Pace } from "./repair-pace.ts";
 const SLICE_MS = 4;
 /** And the looks go on after this many times as long as they took, so that they are a tenth of the daemon at most. */
 const REST_FACTOR = 9;
+/** A look at everything is made of passes of so many slices, so that what is known to be lost needn't wait for its end. */
+const SLICES_OF_ROUND = 4;
 
 /** What the keeper needs of the address service; IpamService has it. */
 export interface HeldAllocations {
@@ -59,8 +61,10 @@ export class PodKeeper {
   readonly #options: PodKeeperOptions;
   /** By attachment key; of those that are looked at again, or have been repaired lately. */
   #paces = new Map<string, Pace>();
-  /** Keys of attachments that are to be looked at again. */
+  /** Keys of attachments that are to be looked at: something was heard of them, or found. */
   #again = new Set<string>();
+  /** Keys of attachments whose turn in the look at everything is still to come. */
+  #round = new Set<string>();
   /** What was last said of an attachment, so that what stays as it is, is one line and not one a look. */
   #said = new Map<string, string>();
 
@@ -68,9 +72,13 @@ export class PodKeeper {
     this.#options = options;
   }
 
-  /** Whether a pass has something to do without news. */
+  /** Whether a pass has something to do now, without news. */
   get restless(): boolean {
-    return this.#again.size > 0;
+    return this.#round.size > 0 || [...this.#again].some((key) => this.#isDue(key));
+  }
+
+  #isDue(key: string): boolean {
+    return (this.#paces.get(key) ?? FRESH).nextMs <= this.#options.now();
   }
 
   /** Looks where the news points, and where an earlier look has to be repeated. @throws when nothing can be looked at */
@@ -78,20 +86,22 @@ export class PodKeeper {
     const { allocations, links, now, sleep } = this.#options;
     const byName = new Map((await links()).map((link) => [link.name, link]));
     const living = new Map<string, AllocationRecord>();
-    const due: string[] = [];
     for (const record of (await allocations.list()).allocations) {
       const link = byName.get(record.hostIfname);
       if (link === undefined || !this.#isLiving(record, link)) continue;
       const key = attachmentKey(record.attachment);
       living.set(key, record);
+      if (news.all) this.#round.add(key);
       if (isMeant(news, link)) this.#again.add(key);
-      if (this.#again.has(key)) due.push(key);
     }
     this.#forgetAllBut(living);
     let spentMs = 0;
-    for (const key of due) {
+    let slices = 0;
+    for (const key of new Set([...this.#again, ...this.#round])) {
+      if (slices >= SLICES_OF_ROUND && !this.#again.has(key)) break;
+      this.#round.delete(key);
       const record = living.get(key) as AllocationRecord;
-      if (now() < (this.#paces.get(key) ?? FRESH).nextMs) continue;
+      if (!this.#isDue(key)) continue;
       await allocations.whileHeld(record, () => {
         const startMs = now();
         this.#look(key, record);
@@ -100,6 +110,7 @@ export class PodKeeper {
       if (spentMs < SLICE_MS) continue;
       await sleep(REST_FACTOR * spentMs);
       spentMs = 0;
+      slices++;
     }
   }
 
@@ -109,7 +120,7 @@ export class PodKeeper {
   }
 
   #forgetAllBut(living: ReadonlyMap<string, AllocationRecord>): void {
-    for (const kept of [this.#paces, this.#again, this.#said]) {
+    for (const kept of [this.#paces, this.#again, this.#round, this.#said]) {
       for (const key of kept.keys()) if (!living.has(key)) kept.delete(key);
     }
   }
@@ -123,7 +134,8 @@ export class PodKeeper {
       const texts = repairable.map(({ text }) => text);
       const { repair, pace, again } = judgeLook(this.#paces.get(key) ?? FRESH, texts, now());
       this.#paces.set(key, pace);
-      if (!again) {
+      if (again) this.#again.add(key);
+      else {
         this.#again.delete(key);
         this.#said.delete(key);
       }
@@ -154,8 +166,8 @@ function sha256(text: string): Uint8Array {
   return createHash("sha256").update(text).digest();
 }
 
-function isMeant({ all, own, others }: News, { index, peerIndex, peerNsid }: Link): boolean {
-  if (all || own.has(index)) return true;
+function isMeant({ own, others }: News, { index, peerIndex, peerNsid }: Link): boolean {
+  if (own.has(index)) return true;
   const there = peerNsid === undefined ? undefined : others.get(peerNsid);
   return there !== undefined && (there.has(0) || (peerIndex !== undefined && there.has(peerIndex)));
 }
