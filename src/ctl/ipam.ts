@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `flatnetctl ipam …`: what the daemon on this node knows of its addresses.
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   type CheckConsistencyResponse,
+  type Finding,
   type GetHistoryRequest,
   IpamServiceDefinition,
   type ListAllocationsResponse,
@@ -18,6 +20,8 @@ import { type DaemonClient, DEFAULT_SOCKET } from "./daemon-client.ts";
 import { CtlError } from "./errors.ts";
 import { findingLines, findingsDocument } from "./findings.ts";
 import { holdersTable, toJson } from "./holders.ts";
+import { listSandboxes } from "./runtime.ts";
+import { compareWithRuntime } from "./runtime-findings.ts";
 import { drawSubnet, legend, namespaceLetters } from "./subnet-map.ts";
 import { tenureDocument, tenuresTable } from "./tenures.ts";
 import { formatTime, parseTime } from "./times.ts";
@@ -31,7 +35,9 @@ const USAGE = `usage: flatnetctl ipam COMMAND [options]
   history [ADDRESS] [--at TIME]
           who had the address, or any, and when; with --at, at that time ("14:03",
           "2026-11-23 14:03"), in this machine's zone
-  check   whether the daemon's records and the kernel's links and routes agree
+  check [--runtime-endpoint PATH]
+          whether the daemon's records and the kernel's links and routes agree, and
+          the pods of the container runtime on this socket (CRI)
 
   --socket PATH   the daemon's socket (${DEFAULT_SOCKET})
   --json          one JSON document on stdout
@@ -138,10 +144,15 @@ function nobody(address: string | undefined, at: bigint | undefined): string {
 }
 
 async function check(args: readonly string[], world: CtlWorld): Promise<number> {
-  const { values } = readOptions(args, COMMON);
+  const { values } = readOptions(args, { ...COMMON, "runtime-endpoint": "string" });
+  const endpoint = values["runtime-endpoint"];
   let response: CheckConsistencyResponse;
   try {
-    response = await withDaemon(socketOf(values), (daemon) => daemon.call(METHODS.checkConsistency, {}));
+    response = await withDaemon(socketOf(values), async (daemon) => {
+      const kernel = await daemon.call(METHODS.checkConsistency, {});
+      if (typeof endpoint !== "string") return kernel;
+      return { ...kernel, findings: [...kernel.findings, ...(await checkRuntime(daemon, endpoint))] };
+    });
   } catch (error) {
     if (!(error instanceof CtlError)) throw error;
     // 1 is for what differs.
@@ -152,6 +163,22 @@ async function check(args: readonly string[], world: CtlWorld): Promise<number> 
     values["json"] === true ? [JSON.stringify(findingsDocument(response), undefined, 2)] : findingLines(response);
   for (const line of lines) world.stdout.write(`${line}\n`);
   return response.findings.length === 0 ? 0 : 1;
+}
+
+/** How long an ADD or a DEL may be under way, in milliseconds, before what is between two of its steps counts. */
+const UNDER_WAY_MS = 2_000;
+
+/** What differs at two looks: a pod that just comes or goes differs at one of them. */
+async function checkRuntime(daemon: DaemonClient, endpoint: string): Promise<Finding[]> {
+  const look = async () => {
+    const { allocations } = await daemon.call(METHODS.listAllocations, {});
+    return compareWithRuntime(allocations, await listSandboxes(endpoint));
+  };
+  const first = await look();
+  if (first.length === 0) return [];
+  await sleep(UNDER_WAY_MS);
+  const before = new Set(first.map(({ message }) => message));
+  return (await look()).filter(({ message }) => before.has(message));
 }
 
 /** A terminal's columns; a file or a pipe takes any width. */

@@ -19,9 +19,10 @@ import {
 } from "../helpers/containerd/node.ts";
 import { probe, type Receiver, startReceiver } from "../helpers/containerd/probe.ts";
 import { CriError } from "../helpers/cri/client.ts";
-import { Cleanup } from "../helpers/daemon.ts";
+import { Cleanup, runToEnd } from "../helpers/daemon.ts";
 import { canUseKernel, createNetns, listAddresses } from "../helpers/netns.ts";
 import { PAUSE_IMAGE } from "../helpers/pause/image.ts";
+import { built, cniEnvironment, createPod, runPlugin } from "../helpers/plugin.ts";
 
 const hasKernel = canUseKernel();
 
@@ -193,6 +194,24 @@ describe.runIf(hasKernel)("containerd on flatnet", () => {
     expect(await one.podTracesInKernel()).toEqual(NOTHING_IN_KERNEL);
     await one.startFlatnetd();
     expect(await one.podTraces()).toEqual(NOTHING);
+  });
+
+  test("flatnetctl says which records are of pods that the runtime doesn't have", async () => {
+    await one.runSandbox("pod");
+    const flags = ["--socket", one.socket, "--runtime-endpoint", `unix://${one.containerd.endpoint}`];
+    const check = () => runToEnd([built("flatnetctl"), "ipam", "check", ...flags]);
+    expect(await check()).toMatchObject({ status: 0, stdout: "1 attachment and 1 host link agree.\n" });
+    const foreign = await createPod("foreign", cleanup);
+    const conf = JSON.stringify({ cniVersion: "1.0.0", name: "flatnet", type: "flatnet", socket: one.socket });
+    const added = await runPlugin(one.netns, cniEnvironment("ADD", foreign), conf);
+    onTestFinished(() => runPlugin(one.netns, cniEnvironment("DEL", foreign), conf).then(() => {}));
+    expect(added.status).toBe(0);
+    const { status, stdout } = await check();
+    expect(status).toBe(1);
+    expect(stdout.split("\n")[0]).toMatch(
+      new RegExp(`^runtime-unknown {2}flatnet/${foreign.containerId}/eth0 .*: the runtime has no such pod`),
+    );
+    expect(stdout).toContain("1 difference between 2 attachments and 2 host links.");
   });
 
   test("sandboxes stay reachable and keep their records when the daemon is killed and started again", async () => {

@@ -39,6 +39,8 @@ export interface ContainerdOptions {
 
 export interface Containerd {
   readonly cri: CriClient;
+  /** Path of its socket. */
+  readonly endpoint: string;
   /** A sandbox's configuration, for a pod that no other test has. */
   sandboxConfig(podName: string): SandboxConfig;
   /** A path as the rest of the machine sees it, for one that containerd told: its /run is private. */
@@ -83,6 +85,7 @@ export async function startContainerd(options: ContainerdOptions, cleanup: Clean
 
   return {
     cri,
+    endpoint: paths.socket,
     sandboxConfig: (podName) => ({
       metadata: { name: podName, uid: randomBytes(16).toString("hex"), namespace: "default" },
       hostname: podName,
