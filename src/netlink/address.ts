@@ -5,7 +5,7 @@ import { formatAddress, hostLength } from "../net/address.ts";
 import { attributes, attrU32, Body, type Message, NLM_F_CREATE, NLM_F_EXCL, type Request } from "./message.ts";
 import { addressFamily, SCOPE_LINK, SCOPE_UNIVERSE } from "./route.ts";
 
-const RTM_NEWADDR = 20;
+export const RTM_NEWADDR = 20;
 export const RTM_DELADDR = 21;
 const RTM_GETADDR = 22;
 const IFA_ADDRESS = 1;
@@ -85,6 +85,11 @@ export interface InterfaceAddress {
   readonly usable: boolean;
   /** Who made it; undefined where nobody said, or the kernel doesn't keep it. */
   readonly protocol: number | undefined;
+}
+
+/** The link of an RTM_NEWADDR or RTM_DELADDR message, which has at least a struct ifaddrmsg. */
+export function addressLink({ body }: Message): number | undefined {
+  return body.length < 8 ? undefined : new DataView(body.buffer, body.byteOffset).getUint32(4, true);
 }
 
 /** Reads an RTM_NEWADDR message; undefined when it is none or has no address. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The plugin's netlink transport: one send for a batch, blocking reads until each request of it is answered.
+// The blocking netlink transport: one send for a batch, and reads until each request of it is answered. The plugin has no
+// other; the daemon keeps node routes with it, because ten thousand answers are read faster than waited for.
 import { AF_NETLINK, type Fd, SOCK_RAW, type Sys, SysError } from "../sys/sys.ts";
 import {
   decodeAck,
@@ -8,6 +9,7 @@ import {
   encodeBatch,
   type Message,
   NetlinkError,
+  NLM_F_ACK,
   NLM_F_DUMP,
   NLM_F_DUMP_INTR,
   NLMSG_DONE,
@@ -20,6 +22,9 @@ const NETLINK_ROUTE = 0;
 const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
+const NETLINK_GET_STRICT_CHK = 12;
+const SOL_SOCKET = 1;
+const SO_RCVBUFFORCE = 33;
 
 /** The kernel answers in the send itself, unless another process holds the rtnl lock; this long is a stuck kernel. */
 const TIMEOUT_MS = 10_000;
@@ -33,10 +38,18 @@ const NO_ACK = 1;
  */
 const buffer = new Uint8Array(32 * 1024);
 
+export interface BlockingOptions {
+  /** The kernel filters dumps by what the request's header says, instead of leaving that to us (Linux 4.20). */
+  readonly strict?: boolean;
+  /** Bytes that may wait to be read, beyond what the system allows everybody; the kernel's default where it isn't given. */
+  readonly receiveBuffer?: number;
+}
+
 export class BlockingNetlink {
   readonly #sys: Sys;
   readonly #fd: Fd;
   #seq = 1;
+  #port = 0;
 
   private constructor(sys: Sys, fd: Fd) {
     this.#sys = sys;
@@ -44,12 +57,14 @@ export class BlockingNetlink {
   }
 
   /** A socket in the calling thread's network namespace; it stays there when the thread leaves. */
-  static open(sys: Sys): BlockingNetlink {
+  static open(sys: Sys, { strict, receiveBuffer }: BlockingOptions = {}): BlockingNetlink {
     const fd = sys.socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
     try {
       const on = new Uint8Array([1, 0, 0, 0]);
       sys.setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, on);
       sys.setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, on);
+      if (strict) sys.setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, on);
+      if (receiveBuffer !== undefined) sys.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, number32(receiveBuffer));
       sys.setTimeouts(fd, TIMEOUT_MS);
     } catch (cause) {
       sys.close(fd);
@@ -93,6 +108,59 @@ export class BlockingNetlink {
       }
     }
     return { answers, errors };
+  }
+
+  /** What the kernel calls this socket, by which its own notifications can be told; 0 until it has answered something. */
+  get port(): number {
+    return this.#port;
+  }
+
+  /**
+   * What became of each of many changes; only what went wrong is answered, and the last, so that a success costs no read.
+   * Requests that have answers of their own go with `submit` or `ask`.
+   * @param requests so few that all of their refusals fit the receive buffer, at about 1 KiB each
+   */
+  change(requests: readonly Request[]): (NetlinkError | undefined)[] {
+    const errors = new Array<NetlinkError | undefined>(requests.length);
+    if (requests.length === 0) return errors;
+    // The kernel works through a batch in order, so what it hasn't complained of when the last is answered is done.
+    const last = requests.length - 1;
+    const first = this.#send(
+      requests.map((request, i) => (i === last ? { ...request, flags: request.flags | NLM_F_ACK } : request)),
+      NO_ACK,
+    );
+    for (let over = false; !over; ) {
+      for (const message of decodeMessages(this.#receive(requests))) {
+        const index = message.seq - first;
+        if (index < 0 || index > last || message.type !== NLMSG_ERROR) continue;
+        const { errno, text } = decodeAck(message);
+        errors[index] = refusal(requests[index] as Request, errno, text);
+        over ||= index === last;
+      }
+    }
+    return errors;
+  }
+
+  /**
+   * The one message, or the refusal, that answers each of many questions.
+   * @param requests that have exactly one message as their answer; so few that all answers fit the receive buffer, at
+   *   about 5 KiB each
+   */
+  ask(requests: readonly Request[]): (Message | NetlinkError)[] {
+    const replies = new Array<Message | NetlinkError>(requests.length);
+    const first = this.#send(requests, NO_ACK);
+    for (let waiting = requests.length; waiting > 0; ) {
+      for (const message of decodeMessages(this.#receive(requests))) {
+        const index = message.seq - first;
+        if (index < 0 || index >= requests.length) continue;
+        waiting--;
+        replies[index] = message;
+        if (message.type !== NLMSG_ERROR) continue;
+        const { errno, text } = decodeAck(message);
+        replies[index] = NetlinkError.refused((requests[index] as Request).what, errno, text);
+      }
+    }
+    return replies;
   }
 
   /**
@@ -152,7 +220,13 @@ export class BlockingNetlink {
     }
     // Nothing is no answer, and reading on would never end.
     if (length === 0) throw new NetlinkError("NETLINK_PROTOCOL", `an empty answer to: ${requests[0]?.what}`);
+    // nlmsg_pid of an answer.
+    if (this.#port === 0 && length >= 16) this.#port = new DataView(buffer.buffer).getUint32(12, true);
     // A copy: the answers outlive the next read.
     return buffer.slice(0, length);
   }
+}
+
+function number32(value: number): Uint8Array {
+  return new Uint8Array(new Uint32Array([value]).buffer);
 }

@@ -42,6 +42,8 @@ export interface Message {
   readonly type: number;
   readonly flags: number;
   readonly seq: number;
+  /** nlmsg_pid. Of a notification: the socket whose request caused it, 0 for the kernel itself. Of an answer: the asker's. */
+  readonly port?: number;
   readonly body: Uint8Array;
 }
 
@@ -202,6 +204,7 @@ export function decodeMessages(datagram: Uint8Array): Message[] {
       type: view.getUint16(at + 4, true),
       flags: view.getUint16(at + 6, true),
       seq: view.getUint32(at + 8, true),
+      port: view.getUint32(at + 12, true),
       body: datagram.subarray(at + HEADER, at + length),
     });
     at += (length + 3) & ~3;

@@ -25,10 +25,13 @@ export const SCOPE_LINK = 253;
 const SCOPE_NOWHERE = 255;
 
 export const TABLE_MAIN = 254;
+/** The kernel's own: addresses of this host, broadcast and multicast. */
+export const TABLE_LOCAL = 255;
 
 const RTN_UNICAST = 1;
 const RTN_UNREACHABLE = 7;
 const RTM_F_CLONED = 0x200;
+const RTM_F_LOOKUP_TABLE = 0x1000;
 const RTM_F_FIB_MATCH = 0x2000;
 const RTNH_F_ONLINK = 4;
 
@@ -145,15 +148,41 @@ export function dumpRoutes(family: Family, protocol: number): Request {
  * that says so (`ip route get fibmatch`). The answer is one RTM_NEWROUTE.
  */
 export function lookUpRoute(address: Uint8Array, entry = false): Request {
+  return lookUp(address, entry ? RTM_F_FIB_MATCH : 0);
+}
+
+/** The same of the entry, with the table it is in: IPv4 calls every table the main one unless it is asked not to. */
+export function lookUpEntry(address: Uint8Array): Request {
+  return lookUp(address, RTM_F_FIB_MATCH | (address.length === 4 ? RTM_F_LOOKUP_TABLE : 0));
+}
+
+function lookUp(address: Uint8Array, flags: number): Request {
   const length = address.length * 8;
-  const body = new Body()
-    .u8(addressFamily(address))
-    .u8(length)
-    .u16(0)
-    .u32(0)
-    .u32(entry ? RTM_F_FIB_MATCH : 0)
-    .attr(RTA_DST, address);
+  const body = new Body().u8(addressFamily(address)).u8(length).u16(0).u32(0).u32(flags).attr(RTA_DST, address);
   return { type: RTM_GETROUTE, flags: 0, body: body.done(), what: `look up the route to ${formatAddress(address)}` };
+}
+
+/** What every kind of route has. */
+export interface RouteHead {
+  readonly family: Family;
+  /** 4 or 16 bytes. */
+  readonly destination: Uint8Array;
+  readonly length: number;
+  readonly table: number;
+  readonly protocol: number;
+}
+
+/** Reads the head of an RTM_NEWROUTE or RTM_DELROUTE message, whatever kind of route it is of; undefined of a cache's entry. */
+export function decodeRouteHead({ body, type }: Message): RouteHead | undefined {
+  if ((type !== RTM_NEWROUTE && type !== RTM_DELROUTE) || body.length < 12) return undefined;
+  const family = body[0] === AF_INET ? 4 : body[0] === AF_INET6 ? 6 : undefined;
+  const flags = new DataView(body.buffer, body.byteOffset).getUint32(8, true);
+  if (family === undefined || (flags & RTM_F_CLONED) !== 0) return undefined;
+  const found = attributes(body.subarray(12));
+  const destination = found.get(RTA_DST) ?? new Uint8Array(family === 4 ? 4 : 16);
+  if (destination.length !== (family === 4 ? 4 : 16)) return undefined;
+  const table = attrU32(found.get(RTA_TABLE)) ?? (body[4] as number);
+  return { family, destination, length: body[1] as number, table, protocol: body[5] as number };
 }
 
 /** Reads an RTM_NEWROUTE or RTM_DELROUTE message of a unicast or unreachable route; undefined when it is anything else. */
@@ -174,7 +203,8 @@ export function decodeRoute(message: Message): Route | undefined {
   const oif = attrU32(found.get(RTA_OIF));
   const priority = attrU32(found.get(RTA_PRIORITY));
   const metrics = found.get(RTA_METRICS);
-  const mtu = metrics === undefined ? undefined : attrU32(attributes(metrics).get(RTAX_MTU));
+  const limits = metrics === undefined || cloned ? undefined : attributes(metrics);
+  const [mtu, advmss] = [RTAX_MTU, RTAX_ADVMSS].map((type) => attrU32(limits?.get(type)));
   return {
     family,
     destination: new Uint8Array(destination),
@@ -186,6 +216,7 @@ export function decodeRoute(message: Message): Route | undefined {
     ...(gateway === undefined ? {} : { gateway: new Uint8Array(gateway) }),
     ...(oif === undefined ? {} : { oif }),
     ...(priority === undefined ? {} : { priority }),
-    ...(mtu === undefined || cloned ? {} : { mtu }),
+    ...(mtu === undefined ? {} : { mtu }),
+    ...(advmss === undefined ? {} : { advmss }),
   };
 }

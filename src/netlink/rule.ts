@@ -5,7 +5,7 @@ import { type Family, formatAddress, hostLength } from "../net/address.ts";
 import { attributes, attrU32, Body, type Message, NLM_F_CREATE, NLM_F_EXCL, type Request } from "./message.ts";
 import { AF_INET, AF_INET6, addressFamily } from "./route.ts";
 
-const RTM_NEWRULE = 32;
+export const RTM_NEWRULE = 32;
 export const RTM_DELRULE = 33;
 const RTM_GETRULE = 34;
 const FR_ACT_TO_TBL = 1;
