@@ -3,7 +3,7 @@
 // The daemon put together. Start: everything that can be wrong is found before the kernel is touched, and the plugin is
 // served last. Stop: the plugin first, the database last; routes and rules stay, because pods live on.
 import { type FSWatcher, watch } from "node:fs";
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { HostPorts } from "../hostport/host-ports.ts";
 import { readBootId } from "../ipam/boot-id.ts";
@@ -20,8 +20,10 @@ import { NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from "../netlink/event-loop
 import { deleteLinkAt } from "../netlink/link.ts";
 import { ProbeError } from "../probe/sockets.ts";
 import type { Finding } from "../probe/tracker.ts";
-import { PeersError } from "../routes/errors.ts";
-import { type Node, PEERS_MAX_BYTES, parsePeers } from "../routes/peers.ts";
+import { NetlinkRoutes } from "../routes/kernel.ts";
+import { PeersFile } from "../routes/peers-file.ts";
+import { fixedSource, type Node } from "../routes/source.ts";
+import { sys } from "../sys/node.ts";
 import type { Config } from "./config.ts";
 import { EgressKeeper } from "./egress-keeper.ts";
 import { HalfMade } from "./half-made.ts";
@@ -36,7 +38,7 @@ import { passIntervalMs, Retirer, surroundingsOf } from "./retire.ts";
 import { RouteKeeper } from "./route-keeper.ts";
 import { enableForwarding } from "./sysctls.ts";
 
-/** Between passes over the routes that nothing asked for. */
+/** Between passes over the journal that nothing asked for. */
 const PASS_INTERVAL_MS = 30_000;
 /** After a pass that failed. */
 const PASS_RETRY_MS = 2_000;
@@ -79,9 +81,7 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
 
 async function start(config: Config, log: Log, closers: Closer[]): Promise<void> {
   const self = { name: config.nodeName, podCIDRs: config.podCIDRs };
-  const readPeers = async (): Promise<Node[]> =>
-    config.peers === undefined ? [] : parsePeers(await readPeersFile(config.peers), self);
-  const nodes = await readPeers();
+  const source = config.peers === undefined ? fixedSource([]) : await PeersFile.open(config.peers, log);
 
   await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
   await mkdir(dirname(config.socket), { recursive: true, mode: 0o700 });
@@ -100,33 +100,24 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
 
   const netlink = Netlink.open(NETLINK_ROUTE);
   closers.push(() => netlink.close());
-  const keeper = new RouteKeeper(netlink, self, readPeers, nodes, log);
-  await keeper.pass();
+  const { table } = config.routes;
+  const keeper = await RouteKeeper.start({ source, self, table, podMtu: config.mtu, sys, log });
+  closers.push(() => keeper.close());
   const egress = await openEgress(config, keeper.nodes, log, closers);
   let probe: ProbeKeeper | undefined;
   const metrics = await openMetrics(config, service, keeper, () => probe?.findings(), log, closers);
   probe = await openProbe(config, netlink, keeper.nodes, metrics, log, closers);
-  globalThis.faultPoint?.("daemon.routes-synced");
-  const pass = async () => {
-    await keeper.pass();
-    await egress?.pass(keeper.nodes);
-    probe?.pass(keeper.nodes);
-  };
-  const loop = new Loop(pass, {
-    settleMs: SETTLE_MS,
-    intervalMs: PASS_INTERVAL_MS,
-    retryMs: PASS_RETRY_MS,
-    onError: (err) => log.error({ err }, "the routes could not be brought up to date"),
+  keeper.afterwards(async (nodes) => {
+    await egress?.pass(nodes);
+    probe?.pass(nodes);
   });
-  loop.request();
-  closers.push(() => loop.stop());
-  if (config.peers !== undefined) watchDirectory(dirname(config.peers), () => loop.request(), log, closers);
+  globalThis.faultPoint?.("daemon.routes-synced");
 
   const server: IpamServer = await serveIpam({
     service,
     mtu: () => (config.mtu === 0 ? keeper.mtu : config.mtu),
     routesSynced: () => keeper.synced,
-    kernelMarks: () => readKernelMarks(netlink),
+    kernelMarks: lookAtKernel,
     socketPath: config.socket,
     log,
     ...(metrics !== undefined && { onCall: (method, code, seconds) => metrics.called(method, code, seconds) }),
@@ -206,22 +197,6 @@ async function openMetrics(
   return metrics;
 }
 
-async function readPeersFile(path: string): Promise<string> {
-  let bytes: Buffer;
-  try {
-    bytes = await readFile(path);
-  } catch (cause) {
-    throw new PeersError("PEERS_UNREADABLE", `the peers file can't be read: ${(cause as Error).message}`, cause);
-  }
-  if (bytes.length > PEERS_MAX_BYTES) {
-    throw new PeersError(
-      "PEERS_UNREADABLE",
-      `the peers file ${path} has ${bytes.length} bytes, over ${PEERS_MAX_BYTES}`,
-    );
-  }
-  return bytes.toString("utf8");
-}
-
 async function openIpam(config: Config, bootId: string, log: Log, closers: Closer[]): Promise<IpamService> {
   const lookedAtMs = Date.now();
   const marks = await lookAtKernel();
@@ -254,11 +229,11 @@ async function openIpam(config: Config, bootId: string, log: Log, closers: Close
 
 /** What is up of the node's attachments before anything of the daemon is. */
 async function lookAtKernel(): Promise<KernelMark[]> {
-  const netlink = Netlink.open(NETLINK_ROUTE);
+  const kernel = new NetlinkRoutes(sys);
   try {
-    return await readKernelMarks(netlink);
+    return await readKernelMarks(kernel);
   } finally {
-    netlink.close();
+    kernel.close();
   }
 }
 

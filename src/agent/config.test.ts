@@ -52,6 +52,7 @@ test("a name and a subnet are enough", () => {
     historyDays: 7,
     probeSeconds: 0,
     rules: NO_RULES,
+    routes: { table: 254 },
     egress: { masquerade: false, exceptCIDRs: [] },
     metricsAddress: undefined,
   });
@@ -99,6 +100,7 @@ coolDownSeconds: 5
 retireAfterSeconds: 7
 historyDays: 30
 probeSeconds: 10
+routes: { table: 100 }
 egress: { masquerade: true, exceptCIDRs: [192.0.2.0/24, "2001:db8::/32"] }
 metricsAddress: 127.0.0.1:9470
 `,
@@ -116,6 +118,7 @@ metricsAddress: 127.0.0.1:9470
     retireAfterSeconds: 7,
     historyDays: 30,
     probeSeconds: 10,
+    routes: { table: 100 },
     egress: { masquerade: true, exceptCIDRs: ["192.0.2.0/24", "2001:db8::/32"].map(parsePrefix) },
     metricsAddress: { host: "127.0.0.1", port: 9470 },
     rules: {
@@ -204,6 +207,13 @@ test.for<[flag: string, text: string, message: string]>([
 test.for<[what: string, file: string, code: string, message: string]>([
   ["an unknown key", "nodename: x", "CONFIG_INVALID", "nodename is no key of the configuration"],
   ["a wrong type", "mtu: many", "CONFIG_INVALID", 'mtu is "many": Invalid type: Expected number'],
+  ["a table that is none", "routes: { table: 0 }", "CONFIG_INVALID", "routes.table is 0: "],
+  [
+    "the kernel's own table",
+    "routes: { table: 255 }",
+    "CONFIG_INVALID",
+    "routes.table is 255: is the kernel's own table",
+  ],
   ["a fraction", "mtu: 1500.5", "CONFIG_INVALID", "mtu is 1500.5: "],
   ["a negative number", "coolDownSeconds: -1", "CONFIG_INVALID", "coolDownSeconds is -1: "],
   ["no value", "stateDir:", "CONFIG_INVALID", "stateDir is null: Invalid type: Expected string"],

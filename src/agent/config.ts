@@ -27,6 +27,10 @@ export interface Config {
   readonly socket: string;
   /** The file that names the other nodes; absent on a node alone. */
   readonly peers: string | undefined;
+  readonly routes: {
+    /** Number of the routing table of the routes to peers. */
+    readonly table: number;
+  };
   readonly logLevel: (typeof LOG_LEVELS)[number];
   /** MTU in bytes of pods; 0 takes the smallest of the uplinks. */
   readonly mtu: number;
@@ -88,6 +92,16 @@ const PoolSchema = v.strictObject({
   namespaces: v.optional(v.array(v.pipe(v.string(), v.minLength(1, "is not a namespace"))), []),
 });
 
+const MAIN_TABLE = 254;
+/** Table 0 is no table, and the kernel's own (local, 255) takes no route of ours. */
+const RoutingTable = v.pipe(
+  v.number(),
+  v.integer(),
+  v.minValue(1),
+  v.maxValue(0xffff_ffff),
+  v.notValue(255, "is the kernel's own table"),
+);
+
 const Schema = v.strictObject({
   nodeName: v.pipe(v.string(), v.regex(/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/, "is not a node name")),
   podCIDRs: v.pipe(v.array(v.string()), v.minLength(1, "has no subnet")),
@@ -106,6 +120,7 @@ const Schema = v.strictObject({
     "/run/flatnet/flatnetd.sock",
   ),
   peers: v.optional(path),
+  routes: v.optional(v.strictObject({ table: v.optional(RoutingTable, MAIN_TABLE) }), {}),
   logLevel: v.optional(v.picklist(LOG_LEVELS, `is none of ${LOG_LEVELS.join(", ")}`), "info"),
   mtu: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535)), 0),
   antiSpoof: v.optional(v.boolean(), true),

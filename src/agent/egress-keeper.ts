@@ -3,7 +3,7 @@ import { Egress } from "../egress/egress.ts";
 import type { EgressRules } from "../egress/ruleset.ts";
 import { hostPrefix, type Prefix } from "../net/prefix.ts";
 import type { Netlink } from "../netlink/event-loop.ts";
-import type { Node } from "../routes/peers.ts";
+import type { Node } from "../routes/source.ts";
 import type { Log } from "./log.ts";
 
 /** What the configuration says of connections that leave the cluster. */

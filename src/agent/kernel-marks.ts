@@ -5,16 +5,13 @@
 import type { KernelMark } from "../ipam/recovered.ts";
 import { formatAddress } from "../net/address.ts";
 import { LINK_GROUP, LINK_PREFIX } from "../net/names.ts";
-import type { Netlink } from "../netlink/event-loop.ts";
-import { decodeLink, dumpLinks, type Link } from "../netlink/link.ts";
+import type { Link } from "../netlink/link.ts";
 import type { Route } from "../netlink/route.ts";
-import { listOurRoutes } from "../routes/reconcile.ts";
+import type { RouteKernel } from "../routes/kernel.ts";
 
 /** @throws NetlinkError */
-export async function readKernelMarks(netlink: Netlink): Promise<KernelMark[]> {
-  const messages = await netlink.dump(dumpLinks());
-  const links = messages.map(decodeLink).filter((link) => link !== undefined);
-  return toKernelMarks(links, await listOurRoutes(netlink));
+export async function readKernelMarks(kernel: RouteKernel): Promise<KernelMark[]> {
+  return toKernelMarks(await kernel.links(), await kernel.routes());
 }
 
 /** Pure. A link without routes is one too: it has no addresses. */

@@ -10,7 +10,7 @@ import { changesOf } from "../probe/local-addresses.ts";
 import { newNonce, ProbeSockets } from "../probe/sockets.ts";
 import { subnetAddress, targetsOf } from "../probe/targets.ts";
 import { explain, type Finding, Tracker } from "../probe/tracker.ts";
-import type { Node } from "../routes/peers.ts";
+import type { Node } from "../routes/source.ts";
 import type { Log } from "./log.ts";
 
 /** How often it is looked who is to be asked and who has not answered, in milliseconds. */

@@ -1,92 +1,178 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Netlink } from "../netlink/event-loop.ts";
+import { formatAddress } from "../net/address.ts";
+import { formatPrefix } from "../net/prefix.ts";
+import { KernelEvents } from "../netlink/notifications.ts";
 import { describeRoute, type Route } from "../netlink/route.ts";
-import { desiredRoutes } from "../routes/desired.ts";
-import { PeersError } from "../routes/errors.ts";
-import type { Node, Self } from "../routes/peers.ts";
-import { listOurRoutes, reconcileRoutes } from "../routes/reconcile.ts";
-import { readPodMtu } from "../routes/uplinks.ts";
+import { NetlinkRoutes } from "../routes/kernel.ts";
+import { Reconciler, type ReconcilerOptions, type SubnetWay } from "../routes/reconciler.ts";
+import { GROUPS, isRelevant } from "../routes/relevance.ts";
+import type { Node, NodeSource } from "../routes/source.ts";
+import type { WayState } from "../routes/ways.ts";
+import type { Sys } from "../sys/sys.ts";
 import type { Log } from "./log.ts";
+import { Loop } from "./loop.ts";
+
+/** Between looks at everything that nothing asked for. */
+const PASS_INTERVAL_MS = 30_000;
+/** After a pass that failed. */
+const PASS_RETRY_MS = 500;
+/** Files and routing tables change in several steps; this long after the last one they are read. */
+const SETTLE_MS = 50;
+/** So many routes or problems are named in one line of the log; of the others only how many they are. */
+const NAMED_AT_ONCE = 20;
+
+export interface RouteKeeperOptions extends ReconcilerOptions {
+  readonly source: NodeSource;
+  readonly sys: Sys;
+  readonly log: Log;
+}
 
 /**
- * Keeps the node's routes as the peers file says, pass by pass. A file that has become unreadable or wrong changes
- * nothing: the nodes that were last known stand until it is right again.
+ * Keeps the node's routes as the source of nodes says: at once when it or the kernel says that something changed, and at
+ * intervals. A source that has become unreadable changes nothing: the nodes that were last known stand.
  */
 export class RouteKeeper {
-  readonly #netlink: Netlink;
-  readonly #self: Self;
-  readonly #readNodes: () => Promise<Node[]>;
+  readonly #source: NodeSource;
   readonly #log: Log;
-  #nodes: readonly Node[];
-  #mtu = 0;
+  readonly #kernel: NetlinkRoutes;
+  readonly #reconciler: Reconciler;
+  readonly #closers: (() => unknown)[] = [];
+  #nodes: readonly Node[] = [];
+  #next: ((nodes: readonly Node[]) => unknown) | undefined;
   #synced = false;
+  #mtu = 0;
+  #lost = 0;
   /** What was last complained about, so that a standing problem is one line and not one a pass. */
   #complaints = "";
 
-  constructor(netlink: Netlink, self: Self, readNodes: () => Promise<Node[]>, nodes: readonly Node[], log: Log) {
-    this.#netlink = netlink;
-    this.#self = self;
-    this.#readNodes = readNodes;
-    this.#nodes = nodes;
+  private constructor({ source, sys, log, ...options }: RouteKeeperOptions) {
+    this.#source = source;
     this.#log = log;
+    this.#kernel = new NetlinkRoutes(sys);
+    this.#reconciler = new Reconciler(this.#kernel, options);
   }
 
-  /** MTU in bytes that pods should have, as of the last pass. */
-  get mtu(): number {
-    return this.#mtu;
+  /**
+   * Returns once there has been a pass over all routes.
+   * @throws NetlinkError when the kernel can't be read
+   */
+  static async start(options: RouteKeeperOptions): Promise<RouteKeeper> {
+    const keeper = new RouteKeeper(options);
+    try {
+      await keeper.#start();
+    } catch (error) {
+      await keeper.close();
+      throw error;
+    }
+    return keeper;
   }
 
-  /** The nodes that are known, as of the last pass. */
+  async close(): Promise<void> {
+    for (let close = this.#closers.pop(); close !== undefined; close = this.#closers.pop()) await close();
+    this.#kernel.close();
+  }
+
+  /** The nodes that are known, as of the last pass; none before they are. */
   get nodes(): readonly Node[] {
     return this.#nodes;
   }
 
+  /** Has something else done after each pass from now on, with the nodes as they are then. */
+  afterwards(next: (nodes: readonly Node[]) => unknown): void {
+    this.#next = next;
+  }
+
+  /** MTU in bytes that pods can have, as of the last pass. */
+  get mtu(): number {
+    return this.#reconciler.mtu;
+  }
+
   /**
-   * Whether a pass has been complete: the peers file was in order, every route was tried, and not all ways to peers were
-   * refused. A single route that can't be set is in the log and doesn't count: one wrong line in the peers file must not
-   * make every node refuse pods.
+   * Whether a pass has been complete: the nodes were known, every route was tried, and not all ways to peers were broken. A
+   * single way that is broken doesn't count: one wrong node must not make every node refuse pods.
    */
   get synced(): boolean {
     return this.#synced;
   }
 
-  /** @throws NetlinkError when the kernel can't be read. What can't be written is logged and tried again next time. */
-  async pass(): Promise<void> {
-    const complaints: string[] = [];
-    try {
-      this.#nodes = await this.#readNodes();
-    } catch (error) {
-      if (!(error instanceof PeersError)) throw error;
-      complaints.push(error.message);
-    }
-    const readable = complaints.length === 0;
-    const desired = desiredRoutes(this.#nodes, this.#self);
-    const report = await reconcileRoutes(this.#netlink, desired);
-    if (report.set.length > 0) this.#log.info({ routes: report.set }, "routes set");
-    if (report.removed.length > 0) this.#log.info({ routes: report.removed }, "routes removed");
-    complaints.push(...report.failed.map(({ route, error }) => `${route}: ${error}`));
-    await this.#updateMtu();
-    this.#synced ||= readable && leadSomewhere(desired, new Set(report.failed.map(({ route }) => route)));
-    this.#complain(complaints);
+  /** Every subnet of every node, and what became of its route. */
+  ways(): SubnetWay[] {
+    return [...this.#reconciler.ways()];
   }
 
-  async #updateMtu(): Promise<void> {
-    const mtu = await readPodMtu(this.#netlink, await listOurRoutes(this.#netlink));
-    if (mtu !== this.#mtu) this.#log.info({ mtu }, "MTU of new pods");
-    this.#mtu = mtu;
+  /** How many subnets are in each state, this node's own included; and how often events of the kernel were lost. */
+  counts(): { readonly states: Readonly<Record<WayState, number>>; readonly eventsLost: number } {
+    return { states: this.#reconciler.counts(), eventsLost: this.#lost };
+  }
+
+  async #start(): Promise<void> {
+    const loop = new Loop(() => this.#pass(), {
+      settleMs: SETTLE_MS,
+      intervalMs: PASS_INTERVAL_MS,
+      retryMs: PASS_RETRY_MS,
+      onError: (err) => {
+        this.#reconciler.lookAgain();
+        this.#log.error({ err }, "the routes could not be brought up to date");
+      },
+    });
+    const look = () => {
+      this.#reconciler.lookAgain();
+      loop.request();
+    };
+    // Before the first look, so that nothing is missed between it and the first event.
+    const events = KernelEvents.open(GROUPS, {
+      onMessage: (message) => {
+        if (isRelevant(message, this.#reconciler.view, this.#kernel.port)) look();
+      },
+      onLost: (err) => {
+        this.#lost++;
+        this.#log.debug({ err }, "events of the kernel were lost; looking at all routes");
+        look();
+      },
+    });
+    this.#closers.push(() => events.close());
+    const watching = this.#source.watch(() => loop.request());
+    this.#closers.push(() => watching.close());
+    await this.#pass();
+    this.#closers.push(() => loop.stop());
+    // A timer of its own: the loop's interval begins anew with each pass, and changes of nodes could put it off for ever.
+    const backstop = setInterval(look, PASS_INTERVAL_MS);
+    this.#closers.push(() => clearInterval(backstop));
+  }
+
+  async #pass(): Promise<void> {
+    const { nodes, problem } = await this.#source.read();
+    const { set, removed, stuck } = await this.#reconciler.pass(nodes);
+    this.#nodes = nodes ?? [];
+    if (set.length > 0) this.#log.info(named(set), "routes set");
+    if (removed.length > 0) this.#log.info(named(removed), "routes removed");
+    if (this.#reconciler.mtu !== this.#mtu) this.#log.info({ mtu: this.#reconciler.mtu }, "MTU of new pods");
+    this.#mtu = this.#reconciler.mtu;
+    const readable = nodes !== undefined && problem === undefined;
+    this.#synced ||= readable && this.#reconciler.leadsSomewhere;
+    const others = [problem, this.#reconciler.problem, ...stuck].filter((text) => text !== undefined);
+    this.#complain([...others, ...this.#reconciler.broken().map(describeWay)]);
+    await this.#next?.(this.#nodes);
   }
 
   #complain(complaints: readonly string[]): void {
     const text = complaints.join("\n");
     if (text === this.#complaints) return;
     this.#complaints = text;
-    if (text === "") this.#log.info("the peers file and all routes are in order again");
-    else this.#log.error({ problems: complaints }, "not every node can be reached");
+    if (text === "") this.#log.info("all nodes and routes are in order again");
+    else {
+      const problems = complaints.slice(0, NAMED_AT_ONCE);
+      this.#log.error({ problems, count: complaints.length }, "not every node can be reached");
+    }
   }
 }
 
-/** Whether some way to a peer is in place, or none is wanted. */
-function leadSomewhere(desired: readonly Route[], failed: ReadonlySet<string>): boolean {
-  const toPeers = desired.filter(({ kind }) => kind === "unicast");
-  return toPeers.length === 0 || toPeers.some((route) => !failed.has(describeRoute(route)));
+function describeWay({ prefix, gateway, why = "", state }: SubnetWay): string {
+  if (state === "refused") return why;
+  const subnet = formatPrefix(prefix);
+  return `${gateway === undefined ? subnet : `${subnet} via ${formatAddress(gateway)}`}: ${why}`;
+}
+
+function named(routes: readonly Route[]): { routes: string[]; count: number } {
+  return { routes: routes.slice(0, NAMED_AT_ONCE).map(describeRoute), count: routes.length };
 }

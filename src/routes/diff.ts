@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import { formatAddress } from "../net/address.ts";
 import { ROUTE_PROTOCOL } from "../net/names.ts";
 import { type Route, TABLE_MAIN } from "../netlink/route.ts";
 
@@ -21,10 +20,17 @@ export function isNodeRoute(route: Route): boolean {
   return route.protocol === ROUTE_PROTOCOL && !toLink;
 }
 
-/** The kernel's own key of a route, less what is the same for all of ours: two routes with one key can't both be. */
+/**
+ * The kernel's own key of a route, less what is the same for all of ours: two routes with one key can't both be. Not for
+ * people: the bytes of an address as they are, because there are ten thousand of them to compare.
+ */
 export function routeKey(route: Route): string {
   const priority = route.priority ?? 0;
-  return `${route.table ?? TABLE_MAIN} ${formatAddress(route.destination)}/${route.length} ${priority}`;
+  return `${route.table ?? TABLE_MAIN} ${priority} ${route.length} ${bytesKey(route.destination)}`;
+}
+
+function bytesKey(bytes: Uint8Array): string {
+  return String.fromCharCode.apply(undefined, bytes as unknown as number[]);
 }
 
 /**
@@ -52,7 +58,12 @@ export function diffRoutes(desired: readonly Route[], actual: readonly Route[]):
   return { add, replace, remove };
 }
 
-function leadsTheSameWay(a: Route, b: Route): boolean {
-  const gateway = (route: Route) => (route.gateway === undefined ? "" : formatAddress(route.gateway));
-  return a.kind === b.kind && gateway(a) === gateway(b);
+/** Whether both end here, or both lead to the same next hop. What limits a route (its MTU) is no part of the way. */
+export function leadsTheSameWay(a: Route, b: Route): boolean {
+  return a.kind === b.kind && isSameAddress(a.gateway, b.gateway);
+}
+
+function isSameAddress(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }

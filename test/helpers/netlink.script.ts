@@ -3,11 +3,14 @@
 // Run inside a network namespace: one call of the daemon's netlink code, as the JSON on stdin says it, and its outcome as
 // JSON on stdout.
 import { text } from "node:stream/consumers";
+import { formatPrefix } from "../../src/net/prefix.ts";
 import { Netlink } from "../../src/netlink/event-loop.ts";
 import { NetlinkError } from "../../src/netlink/message.ts";
-import { listOurRoutes, reconcileRoutes } from "../../src/routes/reconcile.ts";
-import { readPodMtu } from "../../src/routes/uplinks.ts";
-import { fromJson, type NetlinkCall, toJson } from "./netlink.ts";
+import { describeRoute } from "../../src/netlink/route.ts";
+import { NetlinkRoutes, type RouteKernel } from "../../src/routes/kernel.ts";
+import { Reconciler } from "../../src/routes/reconciler.ts";
+import { sys } from "../../src/sys/node.ts";
+import { fromJson, type NetlinkCall, type ReconcileResult, toJson } from "./netlink.ts";
 
 async function perform(netlink: Netlink, call: NetlinkCall): Promise<unknown> {
   switch (call.call) {
@@ -24,10 +27,48 @@ async function perform(netlink: Netlink, call: NetlinkCall): Promise<unknown> {
     case "transaction":
       return netlink.transaction(call.begin, call.requests, call.end);
     case "reconcile":
-      return reconcileRoutes(netlink, call.desired);
-    case "podMtu":
-      return readPodMtu(netlink, await listOurRoutes(netlink));
+      return reconcile(call);
   }
+}
+
+async function reconcile({
+  self,
+  passes,
+  table,
+  podMtu = 0,
+}: Extract<NetlinkCall, { call: "reconcile" }>): Promise<ReconcileResult | undefined> {
+  const routes = new NetlinkRoutes(sys);
+  let requests = 0;
+  const counted: RouteKernel = {
+    routes: () => routes.routes(),
+    links: () => routes.links(),
+    change: (batch) => {
+      requests += batch.length;
+      return routes.change(batch);
+    },
+    lookUp: (batch) => {
+      requests += batch.length;
+      return routes.lookUp(batch);
+    },
+  };
+  const reconciler = new Reconciler(counted, { self, table, podMtu });
+  let result: ReconcileResult | undefined;
+  for (const nodes of passes) {
+    requests = 0;
+    // JSON has no undefined in a list.
+    const { set, removed } = await reconciler.pass(nodes ?? undefined);
+    result = {
+      set: set.map(describeRoute),
+      removed: removed.map(describeRoute),
+      broken: reconciler
+        .broken()
+        .map(({ node, prefix, state, why }) => `${formatPrefix(prefix)} of ${node}: ${state}: ${why}`),
+      mtu: reconciler.mtu,
+      requests,
+    };
+  }
+  routes.close();
+  return result;
 }
 
 function outcomeOf({ code, errnoName, message }: NetlinkError) {

@@ -3,8 +3,7 @@
 // The daemon's netlink code in a network namespace of a test's: a thread can't leave its own, so it runs in a process there.
 import { fileURLToPath } from "node:url";
 import type { Message, Request } from "../../src/netlink/message.ts";
-import type { Route } from "../../src/netlink/route.ts";
-import type { RouteReport } from "../../src/routes/reconcile.ts";
+import type { Node, Self } from "../../src/routes/source.ts";
 import { run } from "./daemon.ts";
 import type { Netns } from "./netns.ts";
 
@@ -20,8 +19,14 @@ export type NetlinkCall = { readonly protocol: number } & (
       readonly requests: readonly Request[];
       readonly end: Request;
     }
-  | { readonly call: "reconcile"; readonly desired: readonly Route[] }
-  | { readonly call: "podMtu" }
+  /** Passes of a reconciler, one after the other; of nodes that are not known yet, undefined. */
+  | {
+      readonly call: "reconcile";
+      readonly self: Self;
+      readonly passes: readonly (readonly Node[] | undefined)[];
+      readonly table?: number;
+      readonly podMtu?: number;
+    }
 );
 
 /** A NetlinkError as it crosses the process. */
@@ -31,14 +36,25 @@ export interface CallError {
   readonly message: string;
 }
 
+/** What the last pass did, and what is so after it. Routes and subnets as people read them. */
+export interface ReconcileResult {
+  readonly set: readonly string[];
+  readonly removed: readonly string[];
+  /** Of ways that are not installed: `10.244.2.0/24 of n2: conflict: …`. */
+  readonly broken: readonly string[];
+  /** In bytes. */
+  readonly mtu: number;
+  /** How many requests the last pass sent. */
+  readonly requests: number;
+}
+
 /** What each call's result is. */
 export interface CallResults {
   submit: { what: string; answers: Message[]; error?: CallError }[];
   dump: Message[];
   dumps: Message[][];
   transaction: null;
-  reconcile: RouteReport;
-  podMtu: number;
+  reconcile: ReconcileResult;
 }
 
 export type Outcome<T> =
@@ -57,15 +73,20 @@ export async function callNetlink<C extends NetlinkCall>(
   return fromJson(output) as Outcome<CallResults[C["call"]]>;
 }
 
-/** JSON with bytes in it. */
+/** JSON with bytes and large numbers in it. */
 export function toJson(value: unknown): string {
   return JSON.stringify(value, (_key, item: unknown) =>
-    item instanceof Uint8Array ? { hex: Buffer.from(item).toString("hex") } : item,
+    item instanceof Uint8Array
+      ? { hex: Buffer.from(item).toString("hex") }
+      : typeof item === "bigint"
+        ? { bigint: item.toString() }
+        : item,
   );
 }
 
 export function fromJson(text: string): unknown {
-  return JSON.parse(text, (_key, item: { hex?: unknown } | null) =>
-    typeof item?.hex === "string" ? new Uint8Array(Buffer.from(item.hex, "hex")) : item,
-  );
+  return JSON.parse(text, (_key, item: { hex?: unknown; bigint?: unknown } | null) => {
+    if (typeof item?.hex === "string") return new Uint8Array(Buffer.from(item.hex, "hex"));
+    return typeof item?.bigint === "string" ? BigInt(item.bigint) : item;
+  });
 }

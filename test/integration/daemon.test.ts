@@ -264,6 +264,55 @@ describe.runIf(canUseKernel())("the peers file", () => {
   });
 });
 
+describe.runIf(canUseKernel())("subnets that can't be where the peers file says", () => {
+  const cleanup = new Cleanup();
+  let node: FlatnetNode;
+
+  beforeAll(async () => {
+    ({ node } = await createSite(cleanup, peersText(NODE, PEER_2)));
+    await node.start();
+  });
+
+  afterAll(() => cleanup.run());
+
+  test.each<[what: string, nodes: object[], words: string[]]>([
+    ["two next hops of a family", [{ ...PEER_2, addresses: ["172.31.0.2", "172.31.0.4"] }], ["node-2 has 2 IPv4"]],
+    ["no next hop of a family", [{ ...PEER_2, addresses: [] }], ["node-2", "fd00:77:2::/64", "no IPv6 address"]],
+    ["a foreign subnet", [{ ...PEER_2, podCIDRs: ["127.0.0.0/16"] }], ["node-2", "127.0.0.0/16", "foreign"]],
+    ["everything as a subnet", [{ ...PEER_2, podCIDRs: ["0.0.0.0/0"] }], ["node-2", "0.0.0.0/0"]],
+    [
+      "two peers' subnets that overlap",
+      [PEER_2, { ...PEER_2, name: "node-4", podCIDRs: ["10.77.2.128/25", "fd00:77:2::/64"] }],
+      ["10.77.2.0/24 of node-2 overlaps 10.77.2.128/25 of node-4", "fd00:77:2::/64"],
+    ],
+    [
+      "a peer's subnet inside our own",
+      [{ ...PEER_2, podCIDRs: ["10.77.1.64/26"] }],
+      ["10.77.1.0/24 of node-1 overlaps 10.77.1.64/26 of node-2"],
+    ],
+    [
+      "a node's address inside a subnet",
+      [{ ...PEER_2, podCIDRs: ["172.31.0.0/24"] }],
+      ["172.31.0.0/24 of node-2 contains the address of node node-1"],
+    ],
+  ])("%s: those are refused by name, and all others have their routes", async (_what, nodes, words) => {
+    const from = node.log().length;
+    writeFileSync(node.peersFile, peersText(NODE, PEER_3, ...nodes));
+    await waitForLog(node, from, '"level":"error"', ...words);
+    await waitForRoutes(node.netns, [...OWN_ROUTES, ...routesTo(PEER_3)]);
+    writeFileSync(node.peersFile, peersText(NODE, PEER_2));
+    await waitForRoutes(node.netns, [...OWN_ROUTES, ...routesTo(PEER_2)]);
+  });
+
+  test("are none of the reasons not to start", async () => {
+    await node.stop();
+    writeFileSync(node.peersFile, peersText({ ...NODE, podCIDRs: ["10.88.0.0/24"] }, PEER_2, PEER_3));
+    await node.start();
+    await waitForRoutes(node.netns, [...OWN_ROUTES, ...routesTo(PEER_2), ...routesTo(PEER_3)]);
+    await waitForLog(node, 0, '"level":"error"', "node-1 is this one and has 10.77.1.0/24", "10.88.0.0/24");
+  });
+});
+
 describe.runIf(canUseKernel())("a peers file that is wrong at the start", () => {
   const cleanup = new Cleanup();
   let node: FlatnetNode;
@@ -284,40 +333,8 @@ describe.runIf(canUseKernel())("a peers file that is wrong at the start", () => 
     ["a name that is a number", peersText({ ...PEER_2, name: 2 }), ["nodes.0.name", "2"]],
     ["a name twice", peersText(PEER_2, { ...PEER_3, name: "node-2" }), ["node-2", "twice"]],
     ["an address that is none", peersText({ ...PEER_2, addresses: ["172.31.0"] }), ["addresses.0", "172.31.0"]],
-    [
-      "two next hops of a family",
-      peersText({ ...PEER_2, addresses: ["172.31.0.2", "172.31.0.3"] }),
-      ["node-2", "2 IPv4"],
-    ],
-    [
-      "no next hop of a family",
-      peersText({ ...PEER_2, addresses: ["172.31.0.2"] }),
-      ["node-2", "fd00:77:2::/64", "IPv6"],
-    ],
     ["a subnet with host bits", peersText({ ...PEER_2, podCIDRs: ["10.77.2.1/24"] }), ["podCIDRs.0", "10.77.2.1/24"]],
     ["a subnet that is none", peersText({ ...PEER_2, podCIDRs: ["10.77.2.0"] }), ["podCIDRs.0", "10.77.2.0"]],
-    ["a foreign subnet", peersText({ ...PEER_2, podCIDRs: ["127.0.0.0/16"] }), ["node-2", "127.0.0.0/16", "foreign"]],
-    ["everything as a subnet", peersText({ ...PEER_2, podCIDRs: ["0.0.0.0/0"] }), ["node-2", "0.0.0.0/0"]],
-    [
-      "two peers' subnets that overlap",
-      peersText(PEER_2, { ...PEER_3, podCIDRs: ["10.77.2.128/25"] }),
-      ["10.77.2.0/24", "10.77.2.128/25", "node-3"],
-    ],
-    [
-      "a peer's subnet inside our own",
-      peersText({ ...PEER_2, podCIDRs: ["10.77.1.64/26"] }),
-      ["10.77.1.64/26", "node-1"],
-    ],
-    [
-      "our own entry with other subnets",
-      peersText({ ...NODE, podCIDRs: ["10.88.0.0/24"] }),
-      ["node-1", "10.88.0.0/24", "10.77.1.0/24"],
-    ],
-    [
-      "a node's address inside a subnet",
-      peersText({ ...PEER_2, podCIDRs: ["172.31.0.0/24"] }),
-      ["172.31.0.0/24", "node-2"],
-    ],
   ])("%s: the daemon refuses to start and leaves nothing in kernel or store", async (_what, text, words) => {
     const before = [await allRoutes(node.netns), await nftTables(node.netns)];
     writeFileSync(node.peersFile, text);
@@ -377,7 +394,6 @@ describe.runIf(canUseKernel())("routes that are there before the daemon", () => 
     // And once it is gone, ours takes its place at the next pass.
     await node.netns.ip("route", "delete", "10.77.3.0/24");
     await node.netns.ip("-6", "route", "delete", "fd00:77:3::/64");
-    writeFileSync(node.peersFile, peersText(NODE, PEER_2, PEER_3));
     await waitForRoutes(node.netns, [...OWN_ROUTES, ...routesTo(PEER_2), ...routesTo(PEER_3)]);
   });
 
@@ -526,7 +542,6 @@ describe.runIf(canUseKernel())("the MTU of pods", () => {
     expect(await mtuOfNewPod(node)).toEqual([1400, 1400, 1400, 1400]);
     const from = node.log().length;
     await node.netns.ip("link", "set", "uplink", "mtu", "1380");
-    writeFileSync(node.peersFile, peersText(NODE, PEER_2));
     await waitForLog(node, from, "MTU of new pods", "1380");
     expect(await mtuOfNewPod(node)).toEqual([1380, 1380, 1380, 1380]);
   });
