@@ -101,7 +101,7 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   const netlink = Netlink.open(NETLINK_ROUTE);
   closers.push(() => netlink.close());
   const { table } = config.routes;
-  const keeper = await RouteKeeper.start({ source, self, table, podMtu: config.mtu, sys, log });
+  const keeper = await RouteKeeper.start({ source, self, table, podMtu: config.mtu, log });
   closers.push(() => keeper.close());
   const egress = await openEgress(config, keeper.nodes, log, closers);
   let probe: ProbeKeeper | undefined;

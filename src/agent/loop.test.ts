@@ -77,7 +77,7 @@ test("requests during a pass are one more pass, after it", async () => {
   }
   expect(state).toMatchObject({ begun: 1, running: 1 });
   await finish();
-  await wait(50);
+  await wait(500);
   expect(state).toMatchObject({ begun: 2, running: 1, most: 1 });
   await finish();
   await wait(TIMES.intervalMs - 1);
@@ -176,4 +176,24 @@ test("a pass that fails while the loop is being stopped does not make stop fail"
   await finish(new Error("too late"));
   await expect(stop).resolves.toBeUndefined();
   expect(state.errors).toHaveLength(1);
+});
+
+test("a pass that took long rests before the next one that is asked for, but not for ever", async () => {
+  const { loop, state, finish } = start();
+  loop.request();
+  await wait(50);
+  await wait(100);
+  loop.request();
+  await finish();
+  await wait(299);
+  expect(state.begun).toBe(1);
+  await wait(1);
+  expect(state.begun).toBe(2);
+  await wait(10_000);
+  await finish();
+  loop.request();
+  await wait(499);
+  expect(state.begun).toBe(2);
+  await wait(1);
+  expect(state.begun).toBe(3);
 });

@@ -2,10 +2,13 @@
 
 /** Requests that keep coming put a pass off for this many settling times and no longer. */
 const MOST_SETTLES = 10;
+/** A pass that is asked for again and again rests this many times as long as it took, but no longer than that in milliseconds. */
+const REST_FACTOR = 3;
+const REST_MAX_MS = 500;
 
 /**
  * Runs one pass at a time: soon after it is asked, again at intervals, and sooner again after a failure. Any number of
- * requests that come while a pass runs are one more pass.
+ * requests that come while a pass runs are one more pass, after a rest, so that a storm of them leaves the daemon time for others.
  */
 export class Loop {
   readonly #pass: () => Promise<void>;
@@ -14,6 +17,8 @@ export class Loop {
   #running: Promise<void> | undefined;
   /** When the first request came that no pass has begun after, by performance.now(). */
   #askedAt: number | undefined;
+  /** Before this, by performance.now(), no request is worth another pass. */
+  #restsUntil = 0;
   #stopped = false;
 
   constructor(pass: () => Promise<void>, options: LoopOptions) {
@@ -26,7 +31,8 @@ export class Loop {
     const now = performance.now();
     this.#askedAt ??= now;
     const { settleMs } = this.#options;
-    this.#schedule(Math.max(0, Math.min(settleMs, this.#askedAt + MOST_SETTLES * settleMs - now)));
+    const settled = Math.min(settleMs, this.#askedAt + MOST_SETTLES * settleMs - now);
+    this.#schedule(Math.max(0, settled, this.#restsUntil - now));
   }
 
   /** Ends the loop once the pass that runs, if any, is over. */
@@ -46,6 +52,7 @@ export class Loop {
 
   async #run(): Promise<void> {
     this.#askedAt = undefined;
+    const begun = performance.now();
     let nextMs = this.#options.intervalMs;
     try {
       await this.#pass();
@@ -54,7 +61,10 @@ export class Loop {
       this.#options.onError(error);
     }
     this.#running = undefined;
-    this.#schedule(this.#askedAt !== undefined ? this.#options.settleMs : nextMs);
+    const now = performance.now();
+    const restMs = Math.min(REST_MAX_MS, REST_FACTOR * (now - begun));
+    this.#restsUntil = now + restMs;
+    this.#schedule(this.#askedAt !== undefined ? Math.max(this.#options.settleMs, restMs) : nextMs);
   }
 }
 

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatAddress } from "../net/address.ts";
 import { formatPrefix } from "../net/prefix.ts";
-import { KernelEvents } from "../netlink/notifications.ts";
+import { NETLINK_ROUTE } from "../netlink/event-loop.ts";
+import { listen } from "../netlink/notifications.ts";
 import { describeRoute, type Route } from "../netlink/route.ts";
 import { NetlinkRoutes } from "../routes/kernel.ts";
 import { Reconciler, type ReconcilerOptions, type SubnetWay } from "../routes/reconciler.ts";
 import { GROUPS, isRelevant } from "../routes/relevance.ts";
 import type { Node, NodeSource } from "../routes/source.ts";
 import type { WayState } from "../routes/ways.ts";
-import type { Sys } from "../sys/sys.ts";
+import { ListeningSocket, sys } from "../sys/node.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
 
@@ -18,12 +19,13 @@ const PASS_INTERVAL_MS = 30_000;
 const PASS_RETRY_MS = 500;
 /** Files and routing tables change in several steps; this long after the last one they are read. */
 const SETTLE_MS = 50;
+/** Room for events between two reads, in bytes: thousands of them. */
+const EVENTS_BUFFER = 1 << 20;
 /** So many routes or problems are named in one line of the log; of the others only how many they are. */
 const NAMED_AT_ONCE = 20;
 
 export interface RouteKeeperOptions extends ReconcilerOptions {
   readonly source: NodeSource;
-  readonly sys: Sys;
   readonly log: Log;
 }
 
@@ -45,7 +47,7 @@ export class RouteKeeper {
   /** What was last complained about, so that a standing problem is one line and not one a pass. */
   #complaints = "";
 
-  private constructor({ source, sys, log, ...options }: RouteKeeperOptions) {
+  private constructor({ source, log, ...options }: RouteKeeperOptions) {
     this.#source = source;
     this.#log = log;
     this.#kernel = new NetlinkRoutes(sys);
@@ -115,12 +117,18 @@ export class RouteKeeper {
         this.#log.error({ err }, "the routes could not be brought up to date");
       },
     });
+    // One pass at a time: until the first is over, whatever comes is left to the one after it.
+    let begun = false;
+    const request = () => {
+      if (begun) loop.request();
+    };
     const look = () => {
       this.#reconciler.lookAgain();
-      loop.request();
+      request();
     };
     // Before the first look, so that nothing is missed between it and the first event.
-    const events = KernelEvents.open(GROUPS, {
+    const socket = ListeningSocket.open(NETLINK_ROUTE, GROUPS, EVENTS_BUFFER, "here");
+    const deafen = listen(socket, {
       onMessage: (message) => {
         if (isRelevant(message, this.#reconciler.view, this.#kernel.port)) look();
       },
@@ -130,10 +138,12 @@ export class RouteKeeper {
         look();
       },
     });
-    this.#closers.push(() => events.close());
-    const watching = this.#source.watch(() => loop.request());
+    this.#closers.push(deafen);
+    const watching = this.#source.watch(request);
     this.#closers.push(() => watching.close());
     await this.#pass();
+    begun = true;
+    loop.request();
     this.#closers.push(() => loop.stop());
     // A timer of its own: the loop's interval begins anew with each pass, and changes of nodes could put it off for ever.
     const backstop = setInterval(look, PASS_INTERVAL_MS);

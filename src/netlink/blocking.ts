@@ -24,6 +24,7 @@ const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
 const SOL_SOCKET = 1;
+const SO_RCVBUF = 8;
 const SO_RCVBUFFORCE = 33;
 
 /** The kernel answers in the send itself, unless another process holds the rtnl lock; this long is a stuck kernel. */
@@ -64,7 +65,7 @@ export class BlockingNetlink {
       sys.setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, on);
       sys.setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, on);
       if (strict) sys.setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, on);
-      if (receiveBuffer !== undefined) sys.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, number32(receiveBuffer));
+      if (receiveBuffer !== undefined) setReceiveBuffer(sys, fd, receiveBuffer);
       sys.setTimeouts(fd, TIMEOUT_MS);
     } catch (cause) {
       sys.close(fd);
@@ -224,6 +225,16 @@ export class BlockingNetlink {
     if (this.#port === 0 && length >= 16) this.#port = new DataView(buffer.buffer).getUint32(12, true);
     // A copy: the answers outlive the next read.
     return buffer.slice(0, length);
+  }
+}
+
+function setReceiveBuffer(sys: Sys, fd: Fd, bytes: number): void {
+  try {
+    sys.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, number32(bytes));
+  } catch (error) {
+    // In a user namespace nobody may go beyond net.core.rmem_max.
+    if (!(error instanceof SysError) || error.code !== "EPERM") throw error;
+    sys.setsockopt(fd, SOL_SOCKET, SO_RCVBUF, number32(bytes));
   }
 }
 

@@ -2,9 +2,8 @@
 //
 // What the kernel tells of by itself: rtnetlink's multicast groups (RTNLGRP_* of include/uapi/linux/rtnetlink.h), on a socket
 // of their own, so that a flood of them costs no answer.
-import { RawNetlinkSocket } from "netlink/dist/raw.js";
-import { NETLINK_ROUTE } from "./event-loop.ts";
-import { decodeMessages, type Message } from "./message.ts";
+import { SysError } from "../sys/sys.ts";
+import { decodeMessages, type Message, NetlinkError } from "./message.ts";
 
 export const RTNLGRP_LINK = 1;
 export const RTNLGRP_IPV4_IFADDR = 5;
@@ -14,94 +13,63 @@ export const RTNLGRP_IPV6_IFADDR = 9;
 export const RTNLGRP_IPV6_ROUTE = 11;
 export const RTNLGRP_IPV6_RULE = 19;
 
-/** As much as any program may have without asking (net.core.rmem_max's default). */
-const RECEIVE_BUFFER = 212_992;
-/** A socket that fails at once again is not opened in a circle. */
-const REOPEN_MS = 100;
+/**
+ * How often the socket is read, in milliseconds. Npm `netlink` would wait for it, but ends the process when messages are lost
+ * (0.3.0: POLLERR alone, which libuv turns into an error that the addon can't make); a read that finds nothing costs
+ * microseconds, and what comes together is looked at together.
+ */
+const TICK_MS = 100;
+/** So many datagrams are read in one turn of the event loop. */
+const READS_MAX = 512;
 
-export interface EventHandlers {
+/** In a flood that doesn't end, losses are told at these intervals, in milliseconds. */
+const FLOOD_TOLD_MS = 1000;
+
+/** A socket that never blocks: `receive` throws SysError, ENOBUFS when messages were lost. */
+export interface NotificationSocket {
+  /** `bytes` are of this call only. */
+  receive(): { readonly bytes: Uint8Array } | undefined;
+  close(): void;
+}
+
+export interface NotificationHandlers {
   /** `message.body` is of this call only. */
   readonly onMessage: (message: Message) => void;
-  /** Messages may have been lost (ENOBUFS, one cut off, a socket that broke): whoever follows has to look for itself. */
+  /** Messages may have been lost: whoever follows has to look for itself. */
   readonly onLost: (why: unknown) => void;
 }
 
-export class KernelEvents {
-  readonly #groups: readonly number[];
-  readonly #handlers: EventHandlers;
-  #socket: RawNetlinkSocket | undefined;
-  #reopening: NodeJS.Timeout | undefined;
-
-  private constructor(groups: readonly number[], handlers: EventHandlers) {
-    this.#groups = groups;
-    this.#handlers = handlers;
-  }
-
-  /** @param groups RTNLGRP_* @throws when there is no such socket or group */
-  static open(groups: readonly number[], handlers: EventHandlers): KernelEvents {
-    const events = new KernelEvents(groups, handlers);
-    events.#open();
-    return events;
-  }
-
-  close(): void {
-    clearTimeout(this.#reopening);
-    this.#reopening = undefined;
-    this.#drop();
-  }
-
-  #open(): void {
-    const socket = new RawNetlinkSocket(NETLINK_ROUTE);
-    this.#socket = socket;
-    try {
-      socket.setRecvBufferSize(RECEIVE_BUFFER);
-      for (const group of this.#groups) socket.addMembership(group);
-    } catch (error) {
-      this.#drop();
-      throw error;
-    }
-    socket.on("message", (datagram, { port }) => {
-      // Only the kernel has port 0; anybody with CAP_NET_ADMIN may send to a group.
-      if (port === 0 && socket === this.#socket) this.#receive(datagram);
-    });
-    socket.on("truncatedMessage", () => {
-      if (socket === this.#socket) this.#handlers.onLost(new Error("a notification was cut off"));
-    });
-    // libuv may have stopped to poll the socket by now, so a new one takes its place.
-    socket.on("error", (error) => {
-      if (socket === this.#socket) this.#reopen(error);
-    });
-  }
-
-  #receive(datagram: Uint8Array): void {
-    let messages: Message[];
-    try {
-      messages = decodeMessages(datagram);
-    } catch (error) {
-      this.#handlers.onLost(error);
-      return;
-    }
-    for (const message of messages) this.#handlers.onMessage(message);
-  }
-
-  #reopen(why: unknown): void {
-    this.#drop();
-    this.#reopening ??= setTimeout(() => {
-      this.#reopening = undefined;
+/** Reads the socket from now on. @returns ends that, and closes it */
+export function listen(socket: NotificationSocket, { onMessage, onLost }: NotificationHandlers): () => void {
+  let timer: NodeJS.Timeout | undefined;
+  let closed = false;
+  let loss: { readonly why: unknown; readonly sinceMs: number } | undefined;
+  const read = () => {
+    let reads = 0;
+    for (; reads < READS_MAX; reads++) {
       try {
-        this.#open();
-      } catch (error) {
-        this.#reopen(error);
-        return;
+        const heard = socket.receive();
+        if (heard === undefined) break;
+        for (const message of decodeMessages(heard.bytes)) onMessage(message);
+      } catch (why) {
+        // A datagram that makes no sense is as good as lost.
+        if (!(why instanceof SysError) && !(why instanceof NetlinkError)) throw why;
+        loss ??= { why, sinceMs: performance.now() };
       }
-      // After it listens again, so that nothing is between the look and the first event.
-      this.#handlers.onLost(why);
-    }, REOPEN_MS);
-  }
-
-  #drop(): void {
-    const socket = this.#socket;
-    this.#socket = undefined;
-    socket?.close();
-  }
+    }
+    // The kernel says once that it has no room, and then drops everything until all is read (netlink_overrun): who looks
+    // before that would miss what is dropped after the look.
+    if (loss !== undefined && (reads < READS_MAX || performance.now() - loss.sinceMs > FLOOD_TOLD_MS)) {
+      const { why } = loss;
+      loss = undefined;
+      onLost(why);
+    }
+    if (!closed) timer = setTimeout(read, reads === READS_MAX ? 0 : TICK_MS);
+  };
+  timer = setTimeout(read, 0);
+  return () => {
+    closed = true;
+    clearTimeout(timer);
+    socket.close();
+  };
 }

@@ -57,8 +57,8 @@ const IOVEC_BYTES = 16;
 const MSGHDR_BYTES = 56;
 
 /**
- * A netlink socket that hears what happens in every network namespace that its own has a number for, and a veth's other end
- * gives one (netlink(7), NETLINK_LISTEN_ALL_NSID; do_one_broadcast of net/netlink/af_netlink.c). It never blocks.
+ * A netlink socket that hears what happens, in every network namespace that its own has a number for if it is asked to, and a
+ * veth's other end gives one (netlink(7), NETLINK_LISTEN_ALL_NSID; do_one_broadcast of net/netlink/af_netlink.c). It never blocks.
  */
 export class ListeningSocket {
   readonly #fd: Fd;
@@ -80,12 +80,18 @@ export class ListeningSocket {
    * @param protocol such as NETLINK_ROUTE
    * @param groups multicast groups by number, 1 to 32
    * @param receiveBuffer in bytes, which the kernel doubles
+   * @param where whether it hears what happens in other namespaces too
    * @throws SysError
    */
-  static open(protocol: number, groups: readonly number[], receiveBuffer: number): ListeningSocket {
+  static open(
+    protocol: number,
+    groups: readonly number[],
+    receiveBuffer: number,
+    where: "everywhere" | "here" = "everywhere",
+  ): ListeningSocket {
     const fd = sys.socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, protocol);
     try {
-      sys.setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, number32(1));
+      if (where === "everywhere") sys.setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, number32(1));
       try {
         sys.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, number32(receiveBuffer));
       } catch (error) {

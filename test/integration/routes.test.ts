@@ -49,7 +49,7 @@ async function ourRoutes({ netns }: FlatnetNode): Promise<string[]> {
 async function waitForRoutes(node: FlatnetNode, peers: readonly Peer[]): Promise<void> {
   const expected = routesOf(peers);
   await waitFor(async () => JSON.stringify(await ourRoutes(node)) === JSON.stringify(expected)).catch(() => {});
-  expect(await ourRoutes(node)).toEqual(expected);
+  expect(await ourRoutes(node), node.daemon.output()).toEqual(expected);
 }
 
 async function newSite(peers: readonly Peer[]): Promise<FlatnetNode> {
