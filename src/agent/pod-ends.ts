@@ -56,6 +56,7 @@ export class PodEnds {
     ) as [Request[], Request[]];
     const sys = this.#sys;
     const refused = host.length === 0 ? [] : refusals(BlockingNetlink.open(sys), host);
+    if (host.length > 0) globalThis.faultPoint?.("daemon.host-end-repaired");
     if (pod.length === 0) return refused;
     const inPod = this.#visit(
       record,
@@ -66,6 +67,7 @@ export class PodEnds {
         ),
       () => [],
     );
+    globalThis.faultPoint?.("daemon.pod-end-repaired");
     return [...refused, ...inPod];
   }
 

@@ -65,6 +65,8 @@ export const DAEMON_FAULTS = [
   "daemon.recovered",
   "daemon.retire-decided",
   "daemon.retired",
+  "daemon.host-end-repaired",
+  "daemon.pod-end-repaired",
   "daemon.stop-begun",
   "daemon.part-stopped",
 ] as const;
