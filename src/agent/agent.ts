@@ -5,6 +5,7 @@
 import { type FSWatcher, watch } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { Bird, birdPaths } from "../bgp/bird.ts";
 import { HostPorts } from "../hostport/host-ports.ts";
 import { readBootId } from "../ipam/boot-id.ts";
 import { replayJournal } from "../ipam/journal.ts";
@@ -24,6 +25,7 @@ import { NetlinkRoutes } from "../routes/kernel.ts";
 import { PeersFile } from "../routes/peers-file.ts";
 import { fixedSource, type Node } from "../routes/source.ts";
 import { sys } from "../sys/node.ts";
+import { BgpKeeper } from "./bgp-keeper.ts";
 import type { Config } from "./config.ts";
 import { EgressKeeper } from "./egress-keeper.ts";
 import { HalfMade } from "./half-made.ts";
@@ -46,6 +48,8 @@ const PASS_RETRY_MS = 2_000;
 const STRAYS_TOLD = 20;
 /** Editors and config maps change a file in several steps; this long after the last one it is read. */
 const SETTLE_MS = 50;
+/** Between looks at BIRD and its sessions. */
+const BGP_INTERVAL_MS = 2000;
 /** Between looks whether some of the addresses' history has had its time. */
 const PRUNE_INTERVAL_MS = 60_000;
 /** An ADD waits for the kernel in a few steps of ten seconds at most; a link that is begun for so long is nobody's. */
@@ -81,7 +85,10 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
 
 async function start(config: Config, log: Log, closers: Closer[]): Promise<void> {
   const self = { name: config.nodeName, podCIDRs: config.podCIDRs };
-  const source = config.peers === undefined ? fixedSource([]) : await PeersFile.open(config.peers, log);
+  const peers = config.peers === undefined ? fixedSource([]) : await PeersFile.open(config.peers, log);
+  const { mode, table } = config.routes;
+  const bird = new Bird(birdPaths(config.stateDir), config.routes.bgp.bird, table);
+  if (mode === "bgp") await bird.requireProgram();
 
   await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
   await mkdir(dirname(config.socket), { recursive: true, mode: 0o700 });
@@ -100,23 +107,27 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
 
   const netlink = Netlink.open(NETLINK_ROUTE);
   closers.push(() => netlink.close());
-  const { table } = config.routes;
-  const keeper = await RouteKeeper.start({ source, self, table, podMtu: config.mtu, log });
+  const bgp = mode === "bgp" ? new BgpKeeper({ bird, config, source: peers, netlink, log }) : undefined;
+  const keeper = await RouteKeeper.start({ source: bgp ?? peers, self, table, podMtu: config.mtu, log });
   closers.push(() => keeper.close());
-  const egress = await openEgress(config, keeper.nodes, log, closers);
+  // With BGP the keeper of the routes knows of each node what needs a static route; everybody else needs the whole of it.
+  const nodes = () => bgp?.nodes ?? keeper.nodes;
+  const egress = await openEgress(config, nodes(), log, closers);
   let probe: ProbeKeeper | undefined;
   const metrics = await openMetrics(config, service, keeper, () => probe?.findings(), log, closers);
-  probe = await openProbe(config, netlink, keeper.nodes, metrics, log, closers);
-  keeper.afterwards(async (nodes) => {
-    await egress?.pass(nodes);
-    probe?.pass(nodes);
+  probe = await openProbe(config, netlink, nodes(), metrics, log, closers);
+  keeper.afterwards(async () => {
+    await egress?.pass(nodes());
+    probe?.pass(nodes());
   });
   globalThis.faultPoint?.("daemon.routes-synced");
+  if (bgp !== undefined) await followBgp(bgp, log, closers);
+  else if (await bird.hasBeen()) retireBird(bird, () => keeper.synced, log, closers);
 
   const server: IpamServer = await serveIpam({
     service,
-    mtu: () => (config.mtu === 0 ? keeper.mtu : config.mtu),
-    routesSynced: () => keeper.synced,
+    mtu: () => (config.mtu === 0 ? (bgp?.mtu ?? keeper.mtu) : config.mtu),
+    routesSynced: () => keeper.synced && (bgp?.ready ?? true),
     kernelMarks: lookAtKernel,
     socketPath: config.socket,
     log,
@@ -281,6 +292,38 @@ async function openHostPorts(
   const hostPorts = await HostPorts.start(netlink, records, { antiSpoof: config.antiSpoof, onError });
   closers.push(() => hostPorts.idle());
   return hostPorts;
+}
+
+/** Looks after BIRD, from now on. It is not ended with the daemon: its routes are those of pods that live on. */
+async function followBgp(bgp: BgpKeeper, log: Log, closers: Closer[]): Promise<void> {
+  await bgp.pass();
+  const loop = new Loop(() => bgp.pass(), {
+    settleMs: SETTLE_MS,
+    intervalMs: BGP_INTERVAL_MS,
+    retryMs: BGP_INTERVAL_MS,
+    onError: (err) => log.error({ err }, "BIRD could not be looked after"),
+  });
+  loop.request();
+  closers.push(() => loop.stop());
+}
+
+/** Ends a BIRD of the time in BGP mode, once the routes that take the place of its are there. */
+function retireBird(bird: Bird, isReplaced: () => boolean, log: Log, closers: Closer[]): void {
+  let done = false;
+  const pass = async () => {
+    if (done || !isReplaced()) return;
+    await bird.retire();
+    done = true;
+    log.info("BIRD is ended, and its routes are taken away");
+  };
+  const loop = new Loop(pass, {
+    settleMs: SETTLE_MS,
+    intervalMs: BGP_INTERVAL_MS,
+    retryMs: PASS_INTERVAL_MS,
+    onError: (err) => log.error({ err }, "BIRD could not be ended, and its routes are still there"),
+  });
+  loop.request();
+  closers.push(() => loop.stop());
 }
 
 /** Works off the plugin's notes now, and whenever a new one appears. */

@@ -6,6 +6,7 @@ import { isIP } from "node:net";
 import { parseArgs } from "node:util";
 import * as v from "valibot";
 import { parse } from "yaml";
+import { BgpSchema, type BgpSettings } from "../bgp/settings.ts";
 import { IpamError } from "../ipam/errors.ts";
 import { type AddressRules, layOut } from "../ipam/layout.ts";
 import { formatPrefix, overlaps, type Prefix, parsePrefix } from "../net/prefix.ts";
@@ -28,6 +29,9 @@ export interface Config {
   /** The file that names the other nodes; absent on a node alone. */
   readonly peers: string | undefined;
   readonly routes: {
+    /** Who makes the routes to peers: the daemon itself, or BIRD, by BGP. */
+    readonly mode: "static" | "bgp";
+    readonly bgp: BgpSettings;
     /** Number of the routing table of the routes to peers. */
     readonly table: number;
   };
@@ -120,7 +124,14 @@ const Schema = v.strictObject({
     "/run/flatnet/flatnetd.sock",
   ),
   peers: v.optional(path),
-  routes: v.optional(v.strictObject({ table: v.optional(RoutingTable, MAIN_TABLE) }), {}),
+  routes: v.optional(
+    v.strictObject({
+      mode: v.optional(v.picklist(["static", "bgp"], "is neither static nor bgp"), "static"),
+      bgp: v.optional(BgpSchema, {}),
+      table: v.optional(RoutingTable, MAIN_TABLE),
+    }),
+    {},
+  ),
   logLevel: v.optional(v.picklist(LOG_LEVELS, `is none of ${LOG_LEVELS.join(", ")}`), "info"),
   mtu: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535)), 0),
   antiSpoof: v.optional(v.boolean(), true),
