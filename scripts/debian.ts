@@ -22,11 +22,20 @@ const IPROUTE2: Need = {
   why: "network namespaces of the lab and of tests, and the tests' second opinion on what is in the kernel",
 };
 
+const BIRD: Need = {
+  package: "bird2",
+  proof: ["/usr/sbin/bird"],
+  why: "routes by BGP: on the nodes, and as the router between them",
+};
+
 /** The lab must run on next to nothing. */
 export const LAB_NEEDS: readonly Need[] = [IPROUTE2];
+/** And of its topology bgp. */
+export const BGP_LAB_NEEDS: readonly Need[] = [...LAB_NEEDS, BIRD];
 
 export const TEST_NEEDS: readonly Need[] = [
   IPROUTE2,
+  BIRD,
   { package: "nftables", proof: ["/usr/sbin/nft"], why: "rulesets, and the masquerade rule that breaks flatness" },
   { package: "containerd", proof: ["/usr/bin/containerd"], why: "the container runtime and its ctr" },
   { package: "runc", proof: ["/usr/sbin/runc", "/usr/bin/runc"], why: "what containerd starts containers with" },

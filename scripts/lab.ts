@@ -8,7 +8,7 @@ import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { buildAll } from "./build.ts";
-import { ensureDebian, LAB_NEEDS } from "./debian.ts";
+import { BGP_LAB_NEEDS, ensureDebian, LAB_NEEDS } from "./debian.ts";
 import { hostArch } from "./pack/runtimes.ts";
 import { explain, ROOT } from "./repo.ts";
 
@@ -27,7 +27,7 @@ function runLab(args: readonly string[]): Promise<number> {
 }
 
 try {
-  await ensureDebian(LAB_NEEDS);
+  await ensureDebian(/(^| )--topology[= ]bgp( |$)/.test(process.argv.join(" ")) ? BGP_LAB_NEEDS : LAB_NEEDS);
   // The lab's own output may be JSON for another program.
   await buildAll(hostArch(), false, (line) => process.stderr.write(`${line}\n`));
   process.exit(await runLab(process.argv.slice(2)));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { expect, test } from "vitest";
 import { parse } from "yaml";
+import { bgpConfig } from "./bgp.ts";
 import { daemonArgs, isServing, peersFile } from "./daemon.ts";
 import { type LabNode, planTopology } from "./topology.ts";
 
@@ -21,6 +22,24 @@ test("a daemon gets its node's subnets and files of its own", () => {
       " --state-dir /run/flatnet-lab/lab/node2/state --socket /run/flatnet-lab/lab/node2/flatnetd.sock" +
       " --peers /run/flatnet-lab/lab/node2/peers.yaml --log-level info",
   );
+});
+
+test("a daemon of a lab with BGP gets a configuration with the router as its peer", () => {
+  const planned = planTopology({ name: "lab", nodes: 2, pods: 1, family: "dual", underlay: "bgp" });
+  const node = planned.nodes[1] as LabNode;
+  expect(daemonArgs(planned, node).join(" ")).toContain("--config /run/flatnet-lab/lab/node2/flatnetd.yaml");
+  expect(parse(bgpConfig(planned, node))).toEqual({
+    routes: {
+      mode: "bgp",
+      bgp: {
+        asn: 64_512,
+        peers: [
+          { address: "172.18.2.1", asn: 64_513 },
+          { address: "fd00:18:2::1", asn: 64_513 },
+        ],
+      },
+    },
+  });
 });
 
 test.each([

@@ -5,6 +5,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdir, open, readFile, writeFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
+import { bgpConfig } from "./bgp.ts";
 import { LabError } from "./errors.ts";
 import { lastLines } from "./lines.ts";
 import { nodePaths } from "./state.ts";
@@ -33,6 +34,7 @@ export function daemonArgs(topology: Topology, node: LabNode): string[] {
     ...["--state-dir", paths.stateDir],
     ...["--socket", paths.socket],
     ...["--peers", paths.peers],
+    ...(topology.underlay.kind === "bgp" ? ["--config", paths.config] : []),
     ...["--log-level", "info"],
   ];
 }
@@ -59,6 +61,7 @@ export async function startDaemon(
   await mkdir(paths.journalDir, { recursive: true, mode: 0o700 });
   await mkdir(paths.stateDir, { recursive: true, mode: 0o700 });
   await writeFile(paths.peers, peersFile(topology), { mode: 0o600 });
+  if (topology.underlay.kind === "bgp") await writeFile(paths.config, bgpConfig(topology, node), { mode: 0o600 });
   signal.throwIfAborted();
   const log = await open(paths.log, "a", 0o600);
   let child: ChildProcess;

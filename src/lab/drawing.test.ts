@@ -2,11 +2,12 @@
 import { expect, test } from "vitest";
 import { planCells } from "./cells.ts";
 import { COLOURED, drawMatrix, drawTopology } from "./drawing.ts";
+import type { LabUnderlay } from "./options.ts";
 import { planTopology, type Topology, withPodAddresses } from "./topology.ts";
 import type { Failure } from "./verdict.ts";
 
-function lab(nodes: number, pods: number, family: "v4" | "dual" = "dual"): Topology {
-  const planned = planTopology({ name: "lab", nodes, pods, family });
+function lab(nodes: number, pods: number, family: "v4" | "dual" = "dual", underlay: LabUnderlay = "l2"): Topology {
+  const planned = planTopology({ name: "lab", nodes, pods, family, underlay });
   const addresses = planned.nodes.flatMap((node, n) =>
     node.pods.map((pod, p): [string, string[]] => {
       const v4 = `10.244.${n + 1}.${p + 2}`;
@@ -32,6 +33,19 @@ test("the topology shows subnets, nodes and pods with their addresses", () => {
     "  └─ node2  172.18.0.12  fd00:18::12  pods in 10.244.2.0/24  fd00:10:244:2::/64",
     "      ├─ node2-pod1  10.244.2.2  fd00:10:244:2::2",
     "      └─ node2-pod2  10.244.2.3  fd00:10:244:2::3",
+  ]);
+});
+
+test("a topology with a router shows each link with the nodes on it", () => {
+  expect(drawTopology(lab(3, 1, "v4", "routed"))).toEqual([
+    "  rack1 172.18.1.0/24  router 172.18.1.1",
+    "  ├─ node1  172.18.1.11  pods in 10.244.1.0/24",
+    "  │   └─ node1-pod1  10.244.1.2",
+    "  └─ node2  172.18.1.12  pods in 10.244.2.0/24",
+    "      └─ node2-pod1  10.244.2.2",
+    "  rack2 172.18.2.0/24  router 172.18.2.1",
+    "  └─ node3  172.18.2.13  pods in 10.244.3.0/24",
+    "      └─ node3-pod1  10.244.3.2",
   ]);
 });
 

@@ -29,13 +29,14 @@ export const COLOURED: Palette = {
 
 /** The underlay, its nodes with their addresses and subnets, and their pods. */
 export function drawTopology(topology: Topology, palette: Palette = PLAIN): string[] {
-  const lines = [`${MARGIN}underlay ${topology.underlay.subnets.join("  ")}`];
+  const lines: string[] = [];
   const nodeAddresses = columns(topology.nodes.map((node) => [node.name, ...node.addresses]));
   const listed = topology.nodes.flatMap((node) => shown(node.pods).map((pod) => [pod.name, ...pod.addresses]));
   const podAddresses = columns(listed);
   let pod = 0;
   topology.nodes.forEach((node, n) => {
-    const last = n === topology.nodes.length - 1;
+    if (node.link !== topology.nodes[n - 1]?.link) lines.push(MARGIN + drawLink(topology, node.link));
+    const last = node.link !== topology.nodes[n + 1]?.link;
     const subnets = palette.dim(`pods in ${node.podCIDRs.join("  ")}`);
     lines.push(`${MARGIN}${palette.dim(last ? "└─" : "├─")} ${nodeAddresses[n]}  ${subnets}`);
     const rail = palette.dim(last ? "   " : "│  ");
@@ -49,6 +50,13 @@ export function drawTopology(topology: Topology, palette: Palette = PLAIN): stri
     }
   });
   return lines;
+}
+
+function drawLink({ underlay }: Topology, name: string): string {
+  const { subnets = [], router = [] } = underlay.links.find((link) => link.name === name) ?? {};
+  const words = [router.length === 0 ? "underlay" : name, subnets.join("  ")];
+  if (router.length > 0) words.push(` router ${router.join("  ")}`);
+  return words.join(" ");
 }
 
 function shown<T>(pods: readonly T[]): readonly T[] {

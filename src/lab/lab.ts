@@ -3,6 +3,7 @@
 // `flatnetctl lab`: a cluster of network namespaces with the real plugin and the real daemons, a proof that its network is
 // flat, and nothing left of it afterwards, however it ends.
 import { addedAddresses, pluginFailed, pluginRun } from "./attach.ts";
+import { requireBird, startRouter, waitForRoutes } from "./bgp.ts";
 import { isSampled } from "./cells.ts";
 import { inParallel } from "./concurrency.ts";
 import { daemonLog, type LabDaemon, startDaemon } from "./daemon.ts";
@@ -15,7 +16,7 @@ import { LAB_USAGE, type LabCommand, parseLabArgs } from "./options.ts";
 import { type Proof, prove } from "./proof.ts";
 import { describeAdds, summarize, toReport } from "./report.ts";
 import { createScreen, NO_SCREEN, type Output, type Screen, widthOf } from "./screen.ts";
-import { type LabState, labDir, lockLab, nodePaths, readState, writeState } from "./state.ts";
+import { type LabState, labDir, lockLab, nodePaths, readState, routerPaths, writeState } from "./state.ts";
 import { isAnythingLeft, listNamespaces, sweep } from "./sweep.ts";
 import { endsOf, namespacesOf, planTopology, type Topology, withPodAddresses } from "./topology.ts";
 import { count, judge, type Verdict } from "./verdict.ts";
@@ -95,7 +96,7 @@ async function up(command: Extract<LabCommand, { kind: "up" }>, world: LabWorld,
   let kept = false;
   try {
     let topology = planTopology(command);
-    await writeState({ version: 1, kept: false, topology });
+    await writeState({ version: 2, kept: false, topology });
     const daemons = await makeAndStart(topology, hosts, world, screen, palette);
 
     const addMs = new Map<string, number>();
@@ -111,7 +112,7 @@ async function up(command: Extract<LabCommand, { kind: "up" }>, world: LabWorld,
     const verdict = judge({ ...sizeOf(topology), ...proof }, unclean);
     world.signal.throwIfAborted();
     if (command.keep) {
-      await writeState({ version: 1, kept: true, topology });
+      await writeState({ version: 2, kept: true, topology });
       kept = true;
     }
     if (!kept) {
@@ -162,8 +163,11 @@ async function makeAndStart(
   palette: Palette,
 ): Promise<LabDaemon[]> {
   const begun = Date.now();
+  const byBgp = topology.underlay.kind === "bgp";
+  if (byBgp) await requireBird();
   screen.progress("making namespaces");
   await makeNetwork(topology);
+  if (byBgp) await startRouter(topology);
   world.signal.throwIfAborted();
   let serving = 0;
   const progress = () =>
@@ -186,6 +190,15 @@ async function makeAndStart(
     `  ${palette.good("✓")} ${count(namespacesOf(topology).length, "namespace")}, ` +
       `${count(topology.nodes.length, "daemon")} serving (${((Date.now() - begun) / 1000).toFixed(1)} s)`,
   );
+  if (byBgp) {
+    screen.progress("waiting for routes by BGP");
+    const [sign, word] = (await waitForRoutes(topology, world.signal))
+      ? [palette.good("✓"), "every"]
+      : [palette.bad("✗"), "not every"];
+    screen.line(
+      `  ${sign} ${word} node has learned the routes to all others (${((Date.now() - begun) / 1000).toFixed(1)} s)`,
+    );
+  }
   return await daemons;
 }
 
@@ -369,7 +382,8 @@ function lookAround(topology: Topology): string[] {
   return [
     `  The lab stays up; its files are in ${labDir(topology.name)}. To look around:`,
     `    ip netns exec ${pod.namespace} ip route`,
-    `    ip -n ${node.namespace} route show proto 70`,
+    `    ip -n ${node.namespace} route show proto ${topology.underlay.kind === "bgp" ? "bird" : "70"}`,
+    ...(topology.underlay.kind === "bgp" ? [`    birdc -s ${routerPaths(topology.name).socket} show protocols`] : []),
     `    tail -f ${nodePaths(topology.name, node.name).log}`,
     `    flatnetctl lab prove${name}`,
     `    flatnetctl lab down${name}`,

@@ -4,16 +4,33 @@ import { parseLabArgs } from "./options.ts";
 
 describe("the command line of the lab", () => {
   test("without options is a dual-stack lab of three nodes with four pods each", () => {
-    const up = { kind: "up", name: "lab", nodes: 3, pods: 4, family: "dual", keep: false, json: false };
+    const up = {
+      kind: "up",
+      name: "lab",
+      nodes: 3,
+      pods: 4,
+      family: "dual",
+      underlay: "l2",
+      keep: false,
+      json: false,
+    };
     expect(parseLabArgs([])).toEqual(up);
     expect(parseLabArgs(["up"])).toEqual(up);
   });
 
   test("takes values behind a space or an equals sign", () => {
-    const command = { kind: "up", name: "a-1", nodes: 2, pods: 7, family: "v6", keep: true, json: true };
-    expect(parseLabArgs(["--nodes", "2", "--pods=7", "--family", "v6", "--keep", "--json", "--name=a-1"])).toEqual(
-      command,
-    );
+    const command = {
+      kind: "up",
+      name: "a-1",
+      nodes: 2,
+      pods: 7,
+      family: "v6",
+      underlay: "bgp",
+      keep: true,
+      json: true,
+    };
+    const words = "--nodes 2 --pods=7 --family v6 --topology bgp --keep --json --name=a-1";
+    expect(parseLabArgs(words.split(" "))).toEqual(command);
   });
 
   test("proves and removes a kept lab by name", () => {
@@ -36,6 +53,7 @@ describe("the command line of the lab", () => {
     [["--pods"], "--pods needs a value"],
     [["--nodes", "50", "--pods", "6"], "--nodes 50 and --pods 6 make 300 pods; a lab has at most 250"],
     [["--family", "v5"], '--family is v4, v6 or dual, not "v5"'],
+    [["--topology", "L3"], '--topology is l2, routed or bgp, not "L3"'],
     [["--name", "../x"], '--name is 24 or fewer lower-case letters, digits and inner hyphens, not "../x"'],
     [["--name", "-"], '--name is 24 or fewer lower-case letters, digits and inner hyphens, not "-"'],
     [["--keep=yes"], "--keep takes no value"],

@@ -5,6 +5,13 @@ import { LabError } from "./errors.ts";
 
 export type LabFamily = "v4" | "v6" | "dual";
 
+/**
+ * How the nodes are joined: by one link; by a router between two links that has routes to the pods' subnets, as a cloud's
+ * has; or by one that learns them from the nodes.
+ */
+export const UNDERLAYS = ["l2", "routed", "bgp"] as const;
+export type LabUnderlay = (typeof UNDERLAYS)[number];
+
 export type LabCommand =
   | {
       readonly kind: "up";
@@ -12,6 +19,7 @@ export type LabCommand =
       readonly nodes: number;
       readonly pods: number;
       readonly family: LabFamily;
+      readonly underlay: LabUnderlay;
       readonly keep: boolean;
       readonly json: boolean;
     }
@@ -34,6 +42,8 @@ export const LAB_USAGE = `flatnetctl lab: a cluster of network namespaces on thi
       --nodes N                   nodes, 1 to ${MAX_NODES} (3)
       --pods M                    pods on each node, 1 to ${MAX_PODS_PER_NODE}, ${MAX_PODS} in all (4)
       --family v4|v6|dual         address families (dual)
+      --topology l2|routed|bgp    nodes on one link; on two, with a router between them that is given the routes to pods,
+                                  as a cloud's; or with one that learns them by BGP, which needs Debian's bird2 (l2)
       --keep                      leave it up and say how to look around
       --json                      one JSON document on stdout
       --name NAME                 labs of different names can be up together (lab)
@@ -43,10 +53,10 @@ export const LAB_USAGE = `flatnetctl lab: a cluster of network namespaces on thi
 Exit code: 0 flat, 1 not flat or failed, 2 wrong options.
 `;
 
-type Option = "nodes" | "pods" | "family" | "keep" | "json" | "name";
+type Option = "nodes" | "pods" | "family" | "topology" | "keep" | "json" | "name";
 
 const OPTIONS: Record<"up" | "prove" | "down", readonly Option[]> = {
-  up: ["nodes", "pods", "family", "keep", "json", "name"],
+  up: ["nodes", "pods", "family", "topology", "keep", "json", "name"],
   prove: ["name", "json"],
   down: ["name"],
 };
@@ -97,7 +107,10 @@ export function parseLabArgs(args: readonly string[]): LabCommand {
   if (family !== "v4" && family !== "v6" && family !== "dual") {
     throw usage(`--family is v4, v6 or dual, not ${JSON.stringify(family)}`);
   }
-  return { kind, name, nodes, pods, family, keep: given.has("keep"), json };
+  const topology = given.get("topology") ?? "l2";
+  const underlay = UNDERLAYS.find((known) => known === topology);
+  if (underlay === undefined) throw usage(`--topology is l2, routed or bgp, not ${JSON.stringify(topology)}`);
+  return { kind, name, nodes, pods, family, underlay, keep: given.has("keep"), json };
 }
 
 function parseCount(option: Option, text: string, most: number): number {

@@ -42,7 +42,12 @@ test("the report has topology, times, failures and verdict", () => {
     version: 1,
     name: "lab",
     family: "v4",
-    underlay: { namespace: "flatnet-lab-underlay", subnets: ["172.18.0.0/24"] },
+    underlay: {
+      kind: "l2",
+      namespace: "flatnet-lab-underlay",
+      subnets: ["172.18.0.0/24"],
+      links: [{ name: "br0", subnets: ["172.18.0.0/24"], router: [] }],
+    },
     nodes: [
       {
         name: "node1",

@@ -21,7 +21,26 @@ export interface NodePaths {
   readonly socket: string;
   readonly journalDir: string;
   readonly peers: string;
+  readonly config: string;
   readonly log: string;
+}
+
+/** Files of the router's BIRD. */
+export function routerPaths(labName: string): {
+  dir: string;
+  config: string;
+  socket: string;
+  pid: string;
+  log: string;
+} {
+  const dir = join(labDir(labName), "router");
+  return {
+    dir,
+    config: join(dir, "bird.conf"),
+    socket: join(dir, "bird.ctl"),
+    pid: join(dir, "bird.pid"),
+    log: join(dir, "bird.log"),
+  };
 }
 
 export function nodePaths(labName: string, node: string): NodePaths {
@@ -32,13 +51,14 @@ export function nodePaths(labName: string, node: string): NodePaths {
     socket: join(dir, "flatnetd.sock"),
     journalDir: join(dir, "state", "journal"),
     peers: join(dir, "peers.yaml"),
+    config: join(dir, "flatnetd.yaml"),
     log: join(dir, "flatnetd.log"),
   };
 }
 
 /** lab.json. A lab that isn't kept has no business being there without its process. */
 export interface LabState {
-  readonly version: 1;
+  readonly version: 2;
   readonly kept: boolean;
   readonly topology: Topology;
 }
@@ -67,7 +87,7 @@ export async function readState(name: string): Promise<LabState | undefined> {
   }
   try {
     const state = JSON.parse(text) as Partial<LabState>;
-    if (state.version === 1 && typeof state.kept === "boolean" && state.topology?.name === name)
+    if (state.version === 2 && typeof state.kept === "boolean" && state.topology?.name === name)
       return state as LabState;
   } catch (cause) {
     throw new LabError("LAB_STATE_INVALID", `${path} is not JSON`, { cause });

@@ -90,14 +90,17 @@ describe.runIf(canUseKernel())("a lab's state", () => {
   test("is read as it was written", async () => {
     const topology = planTopology({ name: uniqueName(), nodes: 2, pods: 1, family: "v6" });
     expect(await readState(topology.name)).toBeUndefined();
-    await writeState({ version: 1, kept: true, topology });
-    expect(await readState(topology.name)).toEqual({ version: 1, kept: true, topology });
+    await writeState({ version: 2, kept: true, topology });
+    expect(await readState(topology.name)).toEqual({ version: 2, kept: true, topology });
   });
 
-  test.each(["", "null", "{", '{"version":2,"kept":true}'])("that is not ours is refused: %j", async (text) => {
-    const name = uniqueName();
-    await mkdir(labDir(name), { recursive: true });
-    await writeFile(join(labDir(name), "lab.json"), text);
-    await expect(readState(name)).rejects.toMatchObject({ code: "LAB_STATE_INVALID" });
-  });
+  test.each(["", "null", "{", '{"version":1,"kept":true}', '{"version":3,"kept":true}'])(
+    "that is not ours is refused: %j",
+    async (text) => {
+      const name = uniqueName();
+      await mkdir(labDir(name), { recursive: true });
+      await writeFile(join(labDir(name), "lab.json"), text);
+      await expect(readState(name)).rejects.toMatchObject({ code: "LAB_STATE_INVALID" });
+    },
+  );
 });

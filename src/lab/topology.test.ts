@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { parseAddress } from "../net/address.ts";
 import { indexOf, overlaps, parsePrefix } from "../net/prefix.ts";
-import { MAX_NAME, MAX_NODES } from "./options.ts";
+import { MAX_NAME, MAX_NODES, UNDERLAYS } from "./options.ts";
 import { nodePaths } from "./state.ts";
 import { endsOf, isNamespaceOf, namespacesOf, planTopology, withPodAddresses } from "./topology.ts";
 
@@ -27,14 +27,30 @@ test("a single-stack lab has nothing of the other family", () => {
   expect(v6).not.toMatch(/172\.18|10\.244/);
 });
 
-test("the largest lab's subnets are valid, do not overlap, and its nodes are on the underlay", () => {
-  const topology = planTopology({ name: "lab", nodes: MAX_NODES, pods: 1, family: "dual" });
-  const underlay = topology.underlay.subnets.map(parsePrefix);
-  const subnets = [...topology.nodes.flatMap((node) => node.podCIDRs.map(parsePrefix)), ...underlay];
-  for (const [i, a] of subnets.entries()) for (const b of subnets.slice(i + 1)) expect(overlaps(a, b)).toBe(false);
-  for (const address of topology.nodes.flatMap((node) => node.addresses)) {
-    expect(underlay.some((subnet) => indexOf(subnet, parseAddress(address)) !== undefined)).toBe(true);
-  }
+test.each(UNDERLAYS)(
+  "the largest %s lab's subnets are valid, do not overlap, and its nodes are on the underlay",
+  (underlay) => {
+    const topology = planTopology({ name: "lab", nodes: MAX_NODES, pods: 1, family: "dual", underlay });
+    const links = topology.underlay.subnets.map(parsePrefix);
+    const subnets = [...topology.nodes.flatMap((node) => node.podCIDRs.map(parsePrefix)), ...links];
+    for (const [i, a] of subnets.entries()) for (const b of subnets.slice(i + 1)) expect(overlaps(a, b)).toBe(false);
+    for (const address of topology.nodes.flatMap((node) => node.addresses)) {
+      expect(links.some((subnet) => indexOf(subnet, parseAddress(address)) !== undefined)).toBe(true);
+    }
+  },
+);
+
+test("a router's links have the first half of the nodes and the second, each with the router's address", () => {
+  const { underlay, nodes } = planTopology({ name: "lab", nodes: 3, pods: 1, family: "dual", underlay: "routed" });
+  expect(underlay.links).toEqual([
+    { name: "rack1", subnets: ["172.18.1.0/24", "fd00:18:1::/64"], router: ["172.18.1.1", "fd00:18:1::1"] },
+    { name: "rack2", subnets: ["172.18.2.0/24", "fd00:18:2::/64"], router: ["172.18.2.1", "fd00:18:2::1"] },
+  ]);
+  expect(nodes.map(({ link, addresses }) => [link, ...addresses])).toEqual([
+    ["rack1", "172.18.1.11", "fd00:18:1::11"],
+    ["rack1", "172.18.1.12", "fd00:18:1::12"],
+    ["rack2", "172.18.2.13", "fd00:18:2::13"],
+  ]);
 });
 
 test("container IDs and UIDs are valid, unique, and the same in an equal lab", () => {

@@ -4,21 +4,34 @@
 // name is the mark by which a lab's own things are found again, with or without its state.
 import { createHash } from "node:crypto";
 import type { Family } from "../net/address.ts";
-import type { LabFamily } from "./options.ts";
+import type { LabFamily, LabUnderlay } from "./options.ts";
 
 export interface Topology {
   readonly name: string;
   readonly family: LabFamily;
   readonly underlay: {
+    readonly kind: LabUnderlay;
+    /** Where the links' bridges are; between several links it is the router. */
     readonly namespace: string;
     readonly subnets: readonly string[];
+    readonly links: readonly LabLink[];
   };
   readonly nodes: readonly LabNode[];
+}
+
+/** A link that nodes are on. */
+export interface LabLink {
+  readonly name: string;
+  readonly subnets: readonly string[];
+  /** The router's addresses on it, without prefix length; none where there is no router. */
+  readonly router: readonly string[];
 }
 
 export interface LabNode {
   readonly name: string;
   readonly namespace: string;
+  /** Name of the link it is on. */
+  readonly link: string;
   /** On the underlay, IPv4 first, without prefix length. */
   readonly addresses: readonly string[];
   readonly podCIDRs: readonly string[];
@@ -44,8 +57,16 @@ export function familiesOf(family: LabFamily): readonly Family[] {
 }
 
 /** The lab that the options ask for. Equal options make equal labs, container IDs included. */
-export function planTopology(options: { name: string; nodes: number; pods: number; family: LabFamily }): Topology {
+export function planTopology(options: {
+  name: string;
+  nodes: number;
+  pods: number;
+  family: LabFamily;
+  underlay?: LabUnderlay;
+}): Topology {
   const families = familiesOf(options.family);
+  const kind = options.underlay ?? "l2";
+  const links = planLinks(kind, families);
   const prefix = `flatnet-${options.name}-`;
   const nodes: LabNode[] = [];
   for (let n = 1; n <= options.nodes; n++) {
@@ -63,10 +84,13 @@ export function planTopology(options: { name: string; nodes: number; pods: numbe
       });
     }
     // The numbers are decimal digits in IPv6 too, so that a node is recognised in every address.
+    // The first half is on the first link, so that three nodes have neighbours on both sides of a router.
+    const link = links[n <= Math.ceil(options.nodes / links.length) ? 0 : 1] as LabLink;
     nodes.push({
       name,
       namespace: `${prefix}${name}`,
-      addresses: families.map((family) => (family === 4 ? `172.18.0.${10 + n}` : `fd00:18::${10 + n}`)),
+      link: link.name,
+      addresses: link.subnets.map((subnet) => hostOf(subnet, 10 + n)),
       podCIDRs: families.map((family) => (family === 4 ? `10.244.${n}.0/24` : `fd00:10:244:${n}::/64`)),
       pods,
     });
@@ -75,11 +99,28 @@ export function planTopology(options: { name: string; nodes: number; pods: numbe
     name: options.name,
     family: options.family,
     underlay: {
+      kind,
       namespace: `${prefix}underlay`,
-      subnets: families.map((family) => (family === 4 ? "172.18.0.0/24" : "fd00:18::/64")),
+      subnets: links.flatMap(({ subnets }) => subnets),
+      links,
     },
     nodes,
   };
+}
+
+function planLinks(kind: LabUnderlay, families: readonly Family[]): LabLink[] {
+  if (kind === "l2") {
+    return [{ name: "br0", subnets: families.map((f) => (f === 4 ? "172.18.0.0/24" : "fd00:18::/64")), router: [] }];
+  }
+  return [1, 2].map((rack) => {
+    const subnets = families.map((family) => (family === 4 ? `172.18.${rack}.0/24` : `fd00:18:${rack}::/64`));
+    return { name: `rack${rack}`, subnets, router: subnets.map((subnet) => hostOf(subnet, 1)) };
+  });
+}
+
+/** The address with this number in a subnet of the underlay. */
+function hostOf(subnet: string, number: number): string {
+  return subnet.includes(":") ? subnet.replace(/\/.*$/, String(number)) : subnet.replace(/0\/.*$/, String(number));
 }
 
 /** The topology with the addresses that pods were given; a pod that isn't in the map keeps its own. */

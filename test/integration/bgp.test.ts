@@ -232,6 +232,19 @@ describe.runIf(canUseKernel())("a full mesh of three dual-stack nodes", () => {
     }
     expect(await gaps()).toEqual([]);
   });
+
+  test("that goes over to static routes when BIRD is dead has nothing left of it", async () => {
+    const gaps = await watchForGaps(cluster);
+    const [node] = cluster.nodes as [FlatnetNode];
+    await node.stop();
+    process.kill(await birdPid(node), "SIGKILL");
+    configure(node, { mode: "static" });
+    await start(node, 0);
+    await waitFor(() => !existsSync(birdOf(node)), { timeoutMs: 40_000 });
+    await waitForRoutes(node, expectedRoutes(MEMBERS[0] as Member, "flatnet"));
+    expect(await gaps()).toEqual([]);
+    expect(await run(["ip", "netns", "pids", node.netns.name])).toBe(`${node.daemon.pid}\n`);
+  });
 });
 
 describe.runIf(canUseKernel())("a mesh with BFD and passwords", () => {

@@ -9,9 +9,9 @@ import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, test } from "vitest";
 import { listLeftovers } from "../../src/lab/leftovers.ts";
-import { labDir, lockLab, nodePaths, readState } from "../../src/lab/state.ts";
+import { labDir, lockLab, nodePaths, readState, routerPaths } from "../../src/lab/state.ts";
 import { listNamespaces, sweep } from "../../src/lab/sweep.ts";
-import { Cleanup, type Finished, run, runToEnd, startDaemon } from "../helpers/daemon.ts";
+import { Cleanup, type Finished, run, runToEnd, startDaemon, waitFor } from "../helpers/daemon.ts";
 import { canUseKernel } from "../helpers/netns.ts";
 import { built } from "../helpers/plugin.ts";
 
@@ -114,6 +114,45 @@ describe.runIf(canUseKernel())("the lab", () => {
     expect(finished.status).toBe(0);
     expect(report.nodes[0]?.pods[0]?.addresses).toEqual([expect.stringMatching(address)]);
     expect(await tracesOf(name)).toEqual([]);
+  });
+
+  test.each(["routed", "bgp"])(
+    "of topology %s is flat through its router, and leaves nothing behind",
+    async (topology) => {
+      const name = uniqueName();
+      const finished = await lab("--topology", topology, "--nodes", "3", "--pods", "1", "--json", "--name", name);
+      expect(reportOf(finished).verdict).toEqual({
+        flat: true,
+        text: expect.stringMatching(/^FLAT: 3 pods on 3 nodes, 120 cells over IPv4 and IPv6/),
+      });
+      expect(finished).toMatchObject({ status: 0, stderr: "" });
+      expect(await tracesOf(name)).toEqual([]);
+    },
+  );
+
+  test("is not flat when the router forgets a subnet that it was given, between that one's node and the other link", async () => {
+    const name = await keepLab("--topology", "routed", "--nodes", "3", "--pods", "1");
+    await run(["ip", "-n", `flatnet-${name}-underlay`, "route", "delete", "10.244.3.0/24"]);
+    const { verdict, proof } = reportOf(await lab("prove", "--json", "--name", name));
+    expect(verdict.text).toMatch(/^NOT FLAT: pods reach pods: node\d-pod1 \S+ -> node\d-pod1 \S+ \(tcp, IPv4\): /);
+    const nodes = (end: string) => end.replace("-pod1", "");
+    expect(new Set(proof.failures.map(({ from, to }) => [nodes(from), nodes(to)].sort().join(" ")))).toEqual(
+      new Set(["node1 node3", "node2 node3"]),
+    );
+  });
+
+  test("with BGP is not flat any more when the router takes a subnet away from the nodes, and flat when it has it again", async () => {
+    const name = await keepLab("--topology", "bgp", "--nodes", "2", "--pods", "1", "--family", "v4");
+    const bird = (...words: string[]) => run(["birdc", "-s", routerPaths(name).socket, ...words]);
+    await bird("disable", '"rack2_4*"');
+    await waitFor(async () => !(await run(["ip", "-n", `flatnet-${name}-node1`, "route"])).includes("10.244.2.0/24"));
+    expect(reportOf(await lab("prove", "--json", "--name", name)).verdict).toMatchObject({ flat: false });
+    await bird("enable", '"rack2_4*"');
+    await waitFor(async () => (await run(["ip", "-n", `flatnet-${name}-node1`, "route"])).includes("10.244.2.0/24"), {
+      timeoutMs: 40_000,
+    });
+    await waitFor(async () => (await run(["ip", "-n", `flatnet-${name}-node2`, "route"])).includes("10.244.1.0/24"));
+    expect(reportOf(await lab("prove", "--json", "--name", name)).verdict).toMatchObject({ flat: true });
   });
 
   test("of one node with one pod is flat", async () => {
