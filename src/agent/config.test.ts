@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { expect, test } from "vitest";
+import { parseAddress } from "../net/address.ts";
 import { formatPrefix, parsePrefix } from "../net/prefix.ts";
 import { parseRange } from "../net/range.ts";
 import { type Config, ConfigError, parseConfig, USAGE } from "./config.ts";
@@ -34,6 +35,11 @@ function refusal(args: readonly string[], file?: string): { code: string; messag
   throw new Error("it was accepted");
 }
 
+const STATIC = {
+  mode: "static",
+  bgp: { asn: 64_512, bfd: false, reflectors: [], peers: [], bird: "/usr/sbin/bird" },
+};
+
 const NO_RULES = { draining: [], excluded: [], pools: [] };
 
 test("a name and a subnet are enough", () => {
@@ -55,6 +61,7 @@ test("a name and a subnet are enough", () => {
     routes: { table: 254 },
     egress: { masquerade: false, exceptCIDRs: [] },
     metricsAddress: undefined,
+    routes: STATIC,
   });
   expect(podCIDRs.map(formatPrefix)).toEqual(["10.244.1.0/24"]);
 });
@@ -103,6 +110,16 @@ probeSeconds: 10
 routes: { table: 100 }
 egress: { masquerade: true, exceptCIDRs: [192.0.2.0/24, "2001:db8::/32"] }
 metricsAddress: 127.0.0.1:9470
+routes:
+  mode: bgp
+  bgp:
+    asn: 64600
+    routerId: 192.0.2.1
+    bfd: true
+    passwordFile: /p
+    reflectors: [node1]
+    peers: [{ address: "fd00:18::1", asn: 64601, passwordFile: /q, bfd: false }]
+    bird: /bird
 `,
   );
   expect(config).toEqual({
@@ -121,6 +138,18 @@ metricsAddress: 127.0.0.1:9470
     routes: { table: 100 },
     egress: { masquerade: true, exceptCIDRs: ["192.0.2.0/24", "2001:db8::/32"].map(parsePrefix) },
     metricsAddress: { host: "127.0.0.1", port: 9470 },
+    routes: {
+      mode: "bgp",
+      bgp: {
+        asn: 64_600,
+        routerId: "192.0.2.1",
+        bfd: true,
+        passwordFile: "/p",
+        reflectors: ["node1"],
+        peers: [{ address: parseAddress("fd00:18::1"), asn: 64_601, passwordFile: "/q", bfd: false }],
+        bird: "/bird",
+      },
+    },
     rules: {
       draining: [parsePrefix("10.244.3.0/24")],
       excluded: ["10.244.2.0/28", "fd00:10:244:2::a-fd00:10:244:2::f"].map(parseRange),
@@ -334,4 +363,17 @@ test.for<[args: string[], file: string | undefined, message: string]>([
   [[], "egress: { snat: true }", "egress.snat is no key of the configuration"],
 ])("%j with the file %j is refused by the name of what is wrong", ([args, file, message]) => {
   expect(refusal([...GOOD, ...args], file).message).toContain(message);
+});
+
+test.each([
+  ["routes: { mode: ospf }", 'routes.mode is "ospf": is neither static nor bgp'],
+  ["routes: { mode: bgp, bgp: { asn: 65535 } }", "routes.bgp.asn is 65535: is not the number of an AS"],
+  [
+    'routes: { bgp: { peers: [{ address: "fe80::1", asn: 1 }] } }',
+    'routes.bgp.peers.0.address is "fe80::1": is not the address of a neighbour',
+  ],
+  ["routes: { bgp: { peers: [{ address: 192.0.2.1 }] } }", "routes.bgp.peers.0.asn is missing"],
+  ["routes: { bgp: { password: secret } }", "routes.bgp.password is no key of the configuration"],
+])("the file %j is refused by the field that is wrong", (text, message) => {
+  expect(refusal(GOOD, text).message).toBe(message);
 });

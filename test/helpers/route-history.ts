@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What happens to the routes of a namespace while a test does something to it, in the kernel's own order: `ip monitor`.
-import { type Cleanup, run, startDaemon, waitFor } from "./daemon.ts";
+import { type Cleanup, CommandError, run, startDaemon, waitFor } from "./daemon.ts";
 import type { Netns } from "./netns.ts";
 
 /** A destination that nobody has (RFC 5737): changes of ours, by which it is known how far the monitor has come. */
@@ -33,9 +33,12 @@ export class RouteHistory {
 
   /** The changes since the beginning, as `ip monitor` prints them. */
   async events(): Promise<string[]> {
-    const from = this.#output().length;
+    const marks = () => lines(this.#output()).filter((line) => isMark(line) && line.startsWith("Deleted ")).length;
+    const before = marks();
     await mark(this.#netns);
-    await waitFor(() => lines(this.#output().slice(from)).some((line) => isMark(line) && line.startsWith("Deleted ")));
+    await waitFor(() => marks() > before).catch((cause) => {
+      throw new CommandError(`the monitor doesn't see what happens any more:\n${this.#output()}`, { cause });
+    });
     return lines(this.#output()).filter((line) => !isMark(line));
   }
 
