@@ -37,6 +37,7 @@ function refusal(args: readonly string[], file?: string): { code: string; messag
 
 const STATIC = {
   mode: "static",
+  table: 254,
   bgp: { asn: 64_512, bfd: false, reflectors: [], peers: [], bird: "/usr/sbin/bird" },
 };
 
@@ -58,7 +59,6 @@ test("a name and a subnet are enough", () => {
     historyDays: 7,
     probeSeconds: 0,
     rules: NO_RULES,
-    routes: { table: 254 },
     egress: { masquerade: false, exceptCIDRs: [] },
     metricsAddress: undefined,
     routes: STATIC,
@@ -107,11 +107,11 @@ coolDownSeconds: 5
 retireAfterSeconds: 7
 historyDays: 30
 probeSeconds: 10
-routes: { table: 100 }
 egress: { masquerade: true, exceptCIDRs: [192.0.2.0/24, "2001:db8::/32"] }
 metricsAddress: 127.0.0.1:9470
 routes:
   mode: bgp
+  table: 100
   bgp:
     asn: 64600
     routerId: 192.0.2.1
@@ -135,11 +135,11 @@ routes:
     retireAfterSeconds: 7,
     historyDays: 30,
     probeSeconds: 10,
-    routes: { table: 100 },
     egress: { masquerade: true, exceptCIDRs: ["192.0.2.0/24", "2001:db8::/32"].map(parsePrefix) },
     metricsAddress: { host: "127.0.0.1", port: 9470 },
     routes: {
       mode: "bgp",
+      table: 100,
       bgp: {
         asn: 64_600,
         routerId: "192.0.2.1",

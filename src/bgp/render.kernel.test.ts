@@ -63,6 +63,7 @@ describe.runIf(canUseKernel())("BIRD", () => {
           subnets: self.podCIDRs,
           sessions: planSessions(used, self, some.nodes).sessions,
           passwords: new Map([["/p", some.password]]),
+          table: 254,
           log: join(folder, "bird.log"),
         });
         expect(await check(config)).toBe("");
@@ -73,6 +74,6 @@ describe.runIf(canUseKernel())("BIRD", () => {
   });
 
   test("takes the configuration with which it ends", async () => {
-    expect(await check(renderRemoval())).toBe("");
+    expect(await check(renderRemoval(254))).toBe("");
   });
 });

@@ -9,7 +9,15 @@ function input(written: object, nodes: readonly BgpNode[], passwords: Record<str
   const { asn, ...rest } = settings(written);
   const { sessions } = planSessions({ asn, ...rest }, self, nodes);
   const passwordsByFile = new Map(Object.entries(passwords));
-  return { routerId: "172.31.0.1", asn, subnets: self.podCIDRs, sessions, passwords: passwordsByFile, log: "/l" };
+  return {
+    routerId: "172.31.0.1",
+    asn,
+    subnets: self.podCIDRs,
+    sessions,
+    passwords: passwordsByFile,
+    log: "/l",
+    table: 254,
+  };
 }
 
 /** The lines of the block that begins so, without indentation. */
@@ -27,6 +35,7 @@ test("a node's own subnets are announced, and only what BGP learned goes to the 
   expect(block(config, "protocol kernel kernel4")).toEqual([
     "persist;",
     "graceful restart;",
+    "kernel table 254;",
     "metric 32;",
     "scan time 5;",
     "ipv4 { import none; export where source = RTS_BGP; };",
