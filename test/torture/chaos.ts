@@ -31,6 +31,8 @@ const START_STEPS = new Set<string>(DAEMON_FAULTS.slice(0, DAEMON_FAULTS.indexOf
 
 /** How long the daemon is left alone with that, in milliseconds: two looks at what vanished, and as many restarts. */
 const DUSK_MS = 3_000;
+/** How many verbs find the disk full before. */
+const LAST_OPERATIONS = 12;
 /** How many parts of pods are taken away before. */
 const TAMPERED = 6;
 
@@ -69,15 +71,23 @@ export async function chaos(run: TortureRun, operations: number): Promise<void> 
   await Promise.all(Array.from({ length: run.inFlight }, () => work(random.fork())));
   over.abort();
   await Promise.all(disturbers);
-  await dusk(run);
+  await dusk(run, weather);
 }
 
 /**
- * The runtime does nothing any more, and the daemon comes by what it does by itself and not at once: it recovers from the full
+ * The runtime does little any more, and the daemon comes by what it does by itself and not at once: it recovers from the full
  * disk, gives up what vanished, repairs what was taken away. It still ends wherever it is armed to.
  */
-async function dusk(run: TortureRun): Promise<void> {
-  const { ledger, node, random } = run;
+async function dusk(run: TortureRun, { diskFull }: Weather): Promise<void> {
+  const { ledger, node, random, counts, log } = run;
+  // Nobody kills it at random now, so it lives to see both ends of that.
+  if (diskFull) {
+    await node.serving().catch(() => {});
+    node.fillDisk(0);
+    counts.event("disk filled up");
+    log.push(`${performance.now().toFixed(0)} ms disk: full, and nobody kills at random any more`);
+    await Promise.all(Array.from({ length: LAST_OPERATIONS }, () => operate(run, random.fork())));
+  }
   node.emptyDisk();
   const held = ledger.held();
   for (let i = 0; i < TAMPERED && held.length > 0; i++) await tamper(run, random.pick(held), random);
