@@ -20,7 +20,6 @@ import { formatPrefix } from "../net/prefix.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from "../netlink/event-loop.ts";
 import { deleteLinkAt } from "../netlink/link.ts";
 import { ProbeError } from "../probe/sockets.ts";
-import type { Finding } from "../probe/tracker.ts";
 import { NetlinkRoutes } from "../routes/kernel.ts";
 import { PeersFile } from "../routes/peers-file.ts";
 import { fixedSource, type Node } from "../routes/source.ts";
@@ -33,7 +32,7 @@ import { sweepJournal } from "./journal-sweep.ts";
 import { readKernelMarks } from "./kernel-marks.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
-import type { Metrics } from "./metrics.ts";
+import type { Measurable, Metrics } from "./metrics.ts";
 import { listLinks, watchPods } from "./pod-watch.ts";
 import { ProbeKeeper } from "./probe-keeper.ts";
 import { passIntervalMs, Retirer, surroundingsOf } from "./retire.ts";
@@ -114,7 +113,9 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   const nodes = () => bgp?.nodes ?? keeper.nodes;
   const egress = await openEgress(config, nodes(), log, closers);
   let probe: ProbeKeeper | undefined;
-  const metrics = await openMetrics(config, service, keeper, () => probe?.findings(), log, closers);
+  const synced = () => keeper.synced && (bgp?.ready ?? true);
+  const measurable = { routesSynced: synced, findings: () => probe?.findings(), sessions: () => bgp?.sessions };
+  const metrics = await openMetrics(config, service, measurable, log, closers);
   probe = await openProbe(config, netlink, nodes(), metrics, log, closers);
   keeper.afterwards(async () => {
     await egress?.pass(nodes());
@@ -127,7 +128,7 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   const server: IpamServer = await serveIpam({
     service,
     mtu: () => (config.mtu === 0 ? (bgp?.mtu ?? keeper.mtu) : config.mtu),
-    routesSynced: () => keeper.synced && (bgp?.ready ?? true),
+    routesSynced: synced,
     kernelMarks: lookAtKernel,
     socketPath: config.socket,
     log,
@@ -190,8 +191,7 @@ async function openProbe(
 async function openMetrics(
   config: Config,
   service: IpamService,
-  keeper: RouteKeeper,
-  findings: () => Finding[] | undefined,
+  measurable: Omit<Measurable, "counts">,
   log: Log,
   closers: Closer[],
 ): Promise<Metrics | undefined> {
@@ -199,8 +199,7 @@ async function openMetrics(
   const { Metrics, serveMetrics } = await import("./metrics.ts");
   const metrics = new Metrics({
     counts: async () => (await service.counts()).subnets,
-    routesSynced: () => keeper.synced,
-    findings,
+    ...measurable,
   });
   const onError = (err: unknown) => log.error({ err }, "metrics could not be told");
   const server = await serveMetrics(metrics, config.metricsAddress, onError);

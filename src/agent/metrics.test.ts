@@ -19,7 +19,13 @@ const SUBNET: SubnetCounts = {
 };
 
 function metricsOf(more: Partial<Measurable> = {}): Metrics {
-  return new Metrics({ counts: async () => [SUBNET], routesSynced: () => true, findings: () => undefined, ...more });
+  return new Metrics({
+    counts: async () => [SUBNET],
+    routesSynced: () => true,
+    findings: () => undefined,
+    sessions: () => undefined,
+    ...more,
+  });
 }
 
 async function served(metrics: Metrics): Promise<string> {
@@ -53,6 +59,15 @@ test("calls are counted by method and status, with how long they took", async ()
     'flatnet_rpc_calls_total{method="Allocate",status="RESOURCE_EXHAUSTED"} 1',
   ]);
   expect(linesOf(text, "flatnet_rpc_seconds_count")).toEqual(['flatnet_rpc_seconds_count{method="Allocate"} 2']);
+});
+
+test("BGP sessions are counted by whether they are up, where there is BGP", async () => {
+  const sessions = [{ established: true }, { established: false }, { established: true }];
+  expect(linesOf(await metricsOf({ sessions: () => sessions }).text(), "flatnet_bgp_sessions")).toEqual([
+    'flatnet_bgp_sessions{state="up"} 2',
+    'flatnet_bgp_sessions{state="down"} 1',
+  ]);
+  expect(linesOf(await metricsOf().text(), "flatnet_bgp_sessions")).toEqual([]);
 });
 
 test("whether the routes are in order is 1 or 0", async () => {

@@ -6,6 +6,7 @@ import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { status } from "@grpc/grpc-js";
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import type { SessionState } from "../bgp/state.ts";
 import type { SubnetCounts } from "../ipam/address-space.ts";
 import type { Finding } from "../probe/tracker.ts";
 
@@ -15,6 +16,8 @@ export interface Measurable {
   routesSynced(): boolean;
   /** What is known of the peers; undefined when they aren't asked. */
   findings(): readonly Pick<Finding, "kind" | "address" | "state">[] | undefined;
+  /** The BGP sessions; undefined when routes aren't learned by BGP. */
+  sessions(): readonly Pick<SessionState, "established">[] | undefined;
 }
 
 /** The metrics can't be served. The message names the address. */
@@ -54,7 +57,7 @@ export class Metrics {
     registers: [this.#registry],
   });
 
-  constructor({ counts, routesSynced, findings }: Measurable) {
+  constructor({ counts, routesSynced, findings, sessions }: Measurable) {
     const registers = [this.#registry];
     new Gauge({
       name: "flatnet_ipam_addresses",
@@ -99,6 +102,20 @@ export class Metrics {
         for (const { kind, address, state } of findings() ?? []) {
           this.inc({ kind, family: address.includes(":") ? "6" : "4", state });
         }
+      },
+    });
+    new Gauge({
+      name: "flatnet_bgp_sessions",
+      help: "BGP sessions with other nodes and routers, one for each family, by whether they are up.",
+      labelNames: ["state"],
+      registers,
+      collect() {
+        this.reset();
+        const all = sessions();
+        if (all === undefined) return;
+        const up = all.filter(({ established }) => established).length;
+        this.set({ state: "up" }, up);
+        this.set({ state: "down" }, all.length - up);
       },
     });
     collectDefaultMetrics({ register: this.#registry });

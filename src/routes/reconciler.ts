@@ -122,13 +122,17 @@ export class Reconciler {
     return counts;
   }
 
-  /** Whether packets take some way to a peer, or there is none to take. */
+  /**
+   * Whether packets take some way to a peer, or there is none to take. Behind a router there may be one: it is the router that
+   * knows, as in a cloud.
+   */
   get leadsSomewhere(): boolean {
     let peers = 0;
     for (const { key, route } of this.#plan.wanted.values()) {
       if (route.kind !== "unicast") continue;
       peers++;
-      if (this.#ways.get(key)?.state === "installed") return true;
+      const state = this.#ways.get(key)?.state;
+      if (state === "installed" || state === "behind-router") return true;
     }
     return peers === 0;
   }

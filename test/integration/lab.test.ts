@@ -132,6 +132,13 @@ describe.runIf(canUseKernel())("the lab", () => {
 
   test("is not flat when the router forgets a subnet that it was given, between that one's node and the other link", async () => {
     const name = await keepLab("--topology", "routed", "--nodes", "3", "--pods", "1");
+    // The third node is alone on its link. Its daemon can't tell what the router knows, and says so.
+    const { socket, log } = nodePaths(name, "node3");
+    const conf = { cniVersion: "1.1.0", name: "flatnet", type: "flatnet", socket };
+    const status = ["ip", "netns", "exec", `flatnet-${name}-node3`, "env", "CNI_COMMAND=STATUS", built("flatnet")];
+    expect(await runToEnd(status, { input: JSON.stringify(conf) })).toMatchObject({ status: 0 });
+    expect(await readFile(log, "utf8")).toContain("172.18.1.11 is behind the router 172.18.2.1");
+
     await run(["ip", "-n", `flatnet-${name}-underlay`, "route", "delete", "10.244.3.0/24"]);
     const { verdict, proof } = reportOf(await lab("prove", "--json", "--name", name));
     expect(verdict.text).toMatch(/^NOT FLAT: pods reach pods: node\d-pod1 \S+ -> node\d-pod1 \S+ \(tcp, IPv4\): /);
