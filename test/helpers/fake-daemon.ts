@@ -6,6 +6,7 @@ import { Server, ServerCredentials, type ServiceError, type sendUnaryData, type 
 import type {
   AllocateRequest,
   AllocateResponse,
+  Allocation,
   ReleaseRequest,
   ReleaseResponse,
 } from "../../src/gen/flatnet/ipam/v1/ipam.ts";
@@ -18,6 +19,8 @@ export type Answer<Response> = Response | { readonly code: status; readonly deta
 export interface FakeHandlers {
   readonly allocate: (request: AllocateRequest) => Answer<AllocateResponse>;
   readonly release?: (request: ReleaseRequest) => Answer<ReleaseResponse>;
+  /** What it lists; nothing where this is missing. */
+  readonly allocations?: readonly Allocation[];
 }
 
 /** What was asked of a fake daemon, by container ID. */
@@ -41,7 +44,7 @@ export async function startFakeDaemon(socket: string, handlers: FakeHandlers, cl
       say(handlers.release?.(call.request) ?? { addresses: [] }, callback);
     },
     listAllocations: (_call: unknown, callback: sendUnaryData<unknown>) =>
-      callback(null, { allocations: [], subnets: [], strayAddresses: 0 }),
+      callback(null, { allocations: handlers.allocations ?? [], subnets: [], strayAddresses: 0 }),
   });
   await new Promise<void>((resolve, reject) => {
     server.bindAsync(`unix:${socket}`, ServerCredentials.createInsecure(), (error) =>

@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync
 import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { Allocation } from "../../src/gen/flatnet/ipam/v1/ipam.ts";
 import { Cleanup, type Finished, run, runToEnd } from "../helpers/daemon.ts";
 import { type FakeHandlers, startFakeDaemon } from "../helpers/fake-daemon.ts";
 import { createNode, type FlatnetNode, listRoutes, NO_TRACES } from "../helpers/flatnet-node.ts";
@@ -729,6 +730,22 @@ describe.runIf(canUseKernel())("a daemon that answers otherwise", () => {
     const [entry = "", ...more] = readdirSync(journalDir);
     expect(more).toEqual([]);
     expect(JSON.parse(readFileSync(join(journalDir, entry), "utf8"))).toMatchObject({ containerId: pod.containerId });
+  });
+
+  test("to a GC that it will do later is code 11, and names every attachment that is left", async () => {
+    const own = new Cleanup();
+    onTestFinished(() => own.run());
+    const socket = join(node.directory, `${randomUUID()}.sock`);
+    const allocations = ["a", "b"].map((containerId) => {
+      const attachment = { network: "tests", containerId, ifname: "eth0" };
+      return { ...Allocation.decode(new Uint8Array()), attachment, hostIfname: `flgone${containerId}` };
+    });
+    const release = () => ({ code: status.UNAVAILABLE, details: "the daemon is stopping" });
+    await startFakeDaemon(socket, { allocate: () => "silence", release, allocations }, own);
+    const conf = node.conf({ socket, "cni.dev/valid-attachments": [] });
+    const failure = failureOf(await runPlugin(node.netns, { CNI_COMMAND: "GC", CNI_PATH: "/opt/cni/bin" }, conf));
+    expect(failure).toMatchObject({ code: 11, msg: "2 of 2 attachments could not be removed" });
+    for (const text of ["a/eth0", "b/eth0", "the daemon is stopping"]) expect(failure.details).toContain(text);
   });
 
   async function addWith(allocate: FakeHandlers["allocate"], conf: object = {}) {
