@@ -37,7 +37,7 @@ test("a node's own subnets are announced, and only what BGP learned goes to the 
     "graceful restart;",
     "kernel table 254;",
     "metric 32;",
-    "scan time 5;",
+    "scan time 1;",
     "ipv4 { import none; export where source = RTS_BGP; };",
   ]);
 });
@@ -71,6 +71,17 @@ test("a router may announce anything but the node's own subnets and a default ro
     "};",
   ]);
   expect(config).toContain("protocol bfd {");
+});
+
+test("next hops that a reflector outside of the cluster passes on may be on other links, behind whatever leads there", () => {
+  const config = renderBird(input({ peers: [{ address: "172.31.0.254", asn: 64_512 }] }, [node(1, [4])]));
+  expect(block(config, "protocol bgp peer_172_31_0_254")).toEqual(
+    expect.arrayContaining(["gateway recursive;", "igp table interior4;"]),
+  );
+  expect(block(config, "protocol kernel kernel4").slice(-2)).toEqual([
+    "learn;",
+    "ipv4 { import where krt_source != 70; export where source = RTS_BGP; };",
+  ]);
 });
 
 test("a reflector tells its clients what others announced", () => {

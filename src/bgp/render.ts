@@ -4,6 +4,7 @@
 // outside as it is: addresses and subnets are written anew from their bytes, numbers are numbers, and what is text has been
 // checked (readPassword) or is a path of our own.
 import { formatAddress } from "../net/address.ts";
+import { ROUTE_PROTOCOL } from "../net/names.ts";
 import { formatPrefix, type Prefix } from "../net/prefix.ts";
 import type { Session } from "./sessions.ts";
 
@@ -15,7 +16,7 @@ const RESTART_SECONDS = 300;
 /** How long a restarted BIRD waits for a peer that doesn't come, before it removes what only that one announced. */
 const RECOVERY_SECONDS = 15;
 /** Between BIRD's looks whether somebody took its routes away, in seconds. */
-const SCAN_SECONDS = 5;
+const SCAN_SECONDS = 1;
 /** BFD tells a neighbour that is gone after three of these, in milliseconds. */
 const BFD_INTERVAL_MS = 300;
 /** BIRD's log is begun anew at this size, in bytes; one old one is kept. */
@@ -39,6 +40,7 @@ export interface BirdInput {
 /** The configuration of a node's BIRD. */
 export function renderBird(input: BirdInput): string {
   const { routerId, sessions } = input;
+  const learns = sessions.some((session) => isReflected(session, input.asn));
   const ofFamily = (family: 4 | 6) => input.subnets.filter((prefix) => prefix.family === family).map(formatPrefix);
   return [
     "# Written by flatnetd, and written again whenever it likes: changes are lost.",
@@ -47,6 +49,8 @@ export function renderBird(input: BirdInput): string {
     `graceful restart wait ${RECOVERY_SECONDS};`,
     "",
     "protocol device { scan time 10; }",
+    // What is on a link stays there, whatever a router announces.
+    "protocol direct { ipv4; ipv6; }",
     ...([4, 6] as const).flatMap((family) => [
       `protocol static own${family} {`,
       `  ipv${family};`,
@@ -59,9 +63,11 @@ export function renderBird(input: BirdInput): string {
       `  metric ${BIRD_METRIC};`,
       `  scan time ${SCAN_SECONDS};`,
       // The own subnets are in the kernel already, and not BIRD's.
-      `  ipv${family} { import none; export where source = RTS_BGP; };`,
+      ...(learns ? ["  learn;"] : []),
+      `  ipv${family} { import ${learns ? FOREIGN : "none"}; export where source = RTS_BGP; };`,
       "}",
     ]),
+    ...(learns ? INTERIOR : []),
     ...(sessions.some(({ bfd }) => bfd) ? BFD : []),
     ...SESSION,
     ...sessions.flatMap((session) => renderSession(session, input)),
@@ -88,6 +94,23 @@ export function renderRemoval(table: number): string {
     ),
     "",
   ].join("\n");
+}
+
+/** Of the kernel's routes those that aren't flatnet's, which lead to pods. */
+const FOREIGN = `where krt_source != ${ROUTE_PROTOCOL}`;
+
+/** How a next hop on another link is found: by links and by the kernel's routes, in tables that BGP's own are not in. */
+const INTERIOR = [4, 6].flatMap((family) => [
+  `ipv${family} table interior${family};`,
+  `protocol pipe { table master${family}; peer table interior${family}; import none; export where source != RTS_BGP; }`,
+]);
+
+/**
+ * A reflector outside of the cluster passes on next hops as they are (RFC 4456), those on other links included. All other
+ * neighbours name next hops on the link that is shared with them.
+ */
+function isReflected({ accept, asn }: Session, own: number): boolean {
+  return accept === "any" && asn === own;
 }
 
 const BFD = [
@@ -131,6 +154,7 @@ function renderSession(session: Session, { asn, subnets, passwords }: BirdInput)
     `    export where ${session.client ? `${announced} || source = RTS_BGP` : announced};`,
     // A link-local next hop is one of the reflector's link, not of the client's.
     ...(family === 6 ? ["    next hop prefer global;"] : []),
+    ...(isReflected(session, asn) ? ["    gateway recursive;", `    igp table interior${family};`] : []),
     "  };",
     "}",
   ];

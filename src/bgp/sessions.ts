@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Who talks BGP with whom. One session for each neighbour and family: IPv4's routes over IPv4, IPv6's over IPv6. Every
-// session is with somebody on one of the node's links, so that a route's next hop is the node that announced it where
-// that one is on the link too, and otherwise the neighbour itself, which is then a router.
+// session is with somebody on one of the node's links.
 import { type Family, familyOf, formatAddress } from "../net/address.ts";
 import type { Prefix } from "../net/prefix.ts";
 import type { BgpSettings } from "./settings.ts";

@@ -50,6 +50,7 @@ export function routerConfig(topology: Topology): string {
         "  direct;",
         "  passive;",
         "  graceful restart on;",
+        "  error wait time 1, 5;",
         `  ${channel}`,
         "}",
       ].join("\n");

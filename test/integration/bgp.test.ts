@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vit
 import { probe, startReceiver } from "../helpers/containerd/probe.ts";
 import { Cleanup, run, runToEnd, waitFor } from "../helpers/daemon.ts";
 import { createNode, type FlatnetNode, type IpRoute, listRoutes } from "../helpers/flatnet-node.ts";
-import { canUseKernel, createNetns, type Netns } from "../helpers/netns.ts";
+import { canUseKernel, createNetns, joinByCable, type Netns } from "../helpers/netns.ts";
 import { addressesOf, createPod, type Pod, resultOf } from "../helpers/plugin.ts";
 import { endProcesses, RouteHistory } from "../helpers/route-history.ts";
 
@@ -209,6 +209,17 @@ describe.runIf(canUseKernel())("a full mesh of three dual-stack nodes", () => {
     await waitForAll(cluster, "bird");
   });
 
+  test("has routes again that somebody took away, and is as before when the link was down", async () => {
+    const [node] = cluster.nodes as [FlatnetNode];
+    for (const family of ["-4", "-6"]) await node.netns.ip(family, "route", "flush", "proto", "bird");
+    await waitForAll(cluster, "bird");
+    await node.netns.ip("link", "set", "uplink", "down");
+    await node.netns.ip("link", "set", "uplink", "up");
+    // The kernel takes IPv6 addresses away with the link.
+    await node.netns.ip("address", "replace", "fd00:31::1/64", "dev", "uplink", "nodad");
+    await waitForAll(cluster, "bird");
+  });
+
   test("follows the peers file: a node that is struck off has no route any more", async () => {
     const [node] = cluster.nodes as [FlatnetNode];
     const [first, second] = MEMBERS as [Member, Member];
@@ -311,6 +322,84 @@ describe.runIf(canUseKernel())("nodes with a route reflector among them", () => 
     await waitForAll(cluster, "bird");
     const config = readFileSync(join(birdOf(cluster.nodes[0] as FlatnetNode), "bird.conf"), "utf8");
     expect(config.match(/neighbor \S+/g)).toEqual(["neighbor 172.31.0.2", "neighbor fd00:31::2"]);
+  });
+});
+
+describe.runIf(canUseKernel())("two nodes on two links", () => {
+  test.each([
+    ["a top-of-rack router of another AS", 64_513],
+    ["a router that is the route reflector", 64_512],
+  ])("learn from %s without a peers file, and have their routes through it", async (_what, asn) => {
+    const cleanup = new Cleanup();
+    onTestFinished(() => cleanup.run());
+    const router = await createNetns("router", cleanup);
+    cleanup.add(() => endProcesses(router));
+    await run(
+      router.command(
+        "sh",
+        "-c",
+        "for f in ipv4/ip_forward ipv6/conf/all/forwarding; do echo 1 > /proc/sys/net/$f; done",
+      ),
+    );
+    const nodes: FlatnetNode[] = [];
+    const sessions: string[] = [];
+    for (const n of [1, 2]) {
+      const node = await createNode(`link-${n}`, cleanup, { podCidrs: [`10.77.${n}.0/24`, `fd00:77:${n}::/64`] });
+      cleanup.add(async () => {
+        await node.stop();
+        await endProcesses(node.netns);
+      });
+      const [hops, own] = [1, 2].map((host) => [`172.31.${n}.${host}`, `fd00:31:${n}::${host}`]) as [
+        string[],
+        string[],
+      ];
+      const withLength = (addresses: string[]) => addresses.map((address, i) => `${address}/${i === 0 ? 24 : 64}`);
+      await joinByCable(
+        { netns: node.netns, ifname: "uplink", addresses: withLength(own) },
+        { netns: router, ifname: `port${n}`, addresses: withLength(hops) },
+      );
+      for (const hop of hops) await node.netns.ip("route", "add", "default", "via", hop);
+      configure(node, { mode: "bgp", bgp: { peers: hops.map((address) => ({ address, asn })) } });
+      nodes.push(node);
+      for (const [i, address] of own.entries()) {
+        sessions.push(
+          `protocol bgp { local ${hops[i]} as ${asn}; neighbor ${address} as 64512; direct; ${asn === 64_512 ? "rr client;" : ""}
+             connect delay time 1; error wait time 1, 5; ipv${i === 0 ? 4 : 6} { import all; export all; }; }`,
+        );
+      }
+    }
+    const directory = (nodes[0] as FlatnetNode).directory;
+    const [config, socket, pid] = ["conf", "ctl", "pid"].map((ext) => join(directory, `router.${ext}`)) as [
+      string,
+      string,
+      string,
+    ];
+    const kernels = [4, 6].map((f) => `protocol kernel { ipv${f} { import none; export where source = RTS_BGP; }; }`);
+    writeFileSync(
+      config,
+      [
+        "router id 192.0.2.1;",
+        "protocol device { }",
+        "protocol direct { ipv4; ipv6; }",
+        ...kernels,
+        ...sessions,
+        "",
+      ].join("\n"),
+    );
+    await run(router.command("/usr/sbin/bird", "-c", config, "-s", socket, "-P", pid));
+    await Promise.all(nodes.map(start));
+    await waitForRoutes(nodes[0] as FlatnetNode, [
+      "10.77.1.0/24 unreachable flatnet",
+      "10.77.2.0/24 via 172.31.1.1 bird",
+      "fd00:77:1::/64 unreachable flatnet",
+      "fd00:77:2::/64 via fd00:31:1::1 bird",
+    ]);
+    await waitForRoutes(nodes[1] as FlatnetNode, [
+      "10.77.1.0/24 via 172.31.2.1 bird",
+      "10.77.2.0/24 unreachable flatnet",
+      "fd00:77:1::/64 via fd00:31:2::1 bird",
+      "fd00:77:2::/64 unreachable flatnet",
+    ]);
   });
 });
 
