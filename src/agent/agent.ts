@@ -33,6 +33,7 @@ import { readKernelMarks } from "./kernel-marks.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
 import type { Measurable, Metrics } from "./metrics.ts";
+import { toNodeRoute } from "./node-route.ts";
 import { listLinks, watchPods } from "./pod-watch.ts";
 import { ProbeKeeper } from "./probe-keeper.ts";
 import { passIntervalMs, Retirer, surroundingsOf } from "./retire.ts";
@@ -114,7 +115,12 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   const egress = await openEgress(config, nodes(), log, closers);
   let probe: ProbeKeeper | undefined;
   const synced = () => keeper.synced && (bgp?.ready ?? true);
-  const measurable = { routesSynced: synced, findings: () => probe?.findings(), sessions: () => bgp?.sessions };
+  const measurable = {
+    routesSynced: synced,
+    routes: () => keeper.counts(),
+    findings: () => probe?.findings(),
+    sessions: () => bgp?.sessions,
+  };
   const metrics = await openMetrics(config, service, measurable, log, closers);
   probe = await openProbe(config, netlink, nodes(), metrics, log, closers);
   keeper.afterwards(async () => {
@@ -130,6 +136,7 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
     mtu: () => (config.mtu === 0 ? (bgp?.mtu ?? keeper.mtu) : config.mtu),
     routesSynced: synced,
     kernelMarks: lookAtKernel,
+    nodeRoutes: () => keeper.ways().map(toNodeRoute),
     socketPath: config.socket,
     log,
     ...(metrics !== undefined && { onCall: (method, code, seconds) => metrics.called(method, code, seconds) }),

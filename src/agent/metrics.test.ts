@@ -24,6 +24,7 @@ function metricsOf(more: Partial<Measurable> = {}): Metrics {
     routesSynced: () => true,
     findings: () => undefined,
     sessions: () => undefined,
+    routes: () => ({ states: { installed: 4, refused: 0 }, eventsLost: 2 }),
     ...more,
   });
 }
@@ -124,4 +125,11 @@ test("an address that somebody has is an error that names it", async () => {
   const serving = serveMetrics(metricsOf(), { host: "127.0.0.1", port }, () => {});
   await expect(serving).rejects.toThrow(MetricsError);
   await expect(serving).rejects.toThrow(`127.0.0.1:${port}`);
+});
+
+test("routes are counted by their state, those there are none of too", async () => {
+  const text = await metricsOf().text();
+  expect(text).toContain('flatnet_routes{state="installed"} 4');
+  expect(text).toContain('flatnet_routes{state="refused"} 0');
+  expect(text).toContain("flatnet_route_events_lost_total 2");
 });

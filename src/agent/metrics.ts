@@ -14,6 +14,8 @@ import type { Finding } from "../probe/tracker.ts";
 export interface Measurable {
   counts(): Promise<readonly SubnetCounts[]>;
   routesSynced(): boolean;
+  /** How many subnets' routes are in each state, and how often the kernel's events were lost. */
+  routes(): { readonly states: Readonly<Record<string, number>>; readonly eventsLost: number };
   /** What is known of the peers; undefined when they aren't asked. */
   findings(): readonly Pick<Finding, "kind" | "address" | "state">[] | undefined;
   /** The BGP sessions; undefined when routes aren't learned by BGP. */
@@ -57,7 +59,7 @@ export class Metrics {
     registers: [this.#registry],
   });
 
-  constructor({ counts, routesSynced, findings, sessions }: Measurable) {
+  constructor({ counts, routesSynced, routes, findings, sessions }: Measurable) {
     const registers = [this.#registry];
     new Gauge({
       name: "flatnet_ipam_addresses",
@@ -90,6 +92,24 @@ export class Metrics {
       registers,
       collect() {
         this.set(routesSynced() ? 1 : 0);
+      },
+    });
+    new Gauge({
+      name: "flatnet_routes",
+      help: "Subnets of all nodes by the state of their routes: installed is in order, all others are not.",
+      labelNames: ["state"],
+      registers,
+      collect() {
+        for (const [state, count] of Object.entries(routes().states)) this.set({ state }, count);
+      },
+    });
+    new Counter({
+      name: "flatnet_route_events_lost_total",
+      help: "How often so much happened to routes, links and addresses at once that all of them were looked at instead.",
+      registers,
+      collect() {
+        this.reset();
+        this.inc(routes().eventsLost);
       },
     });
     new Gauge({

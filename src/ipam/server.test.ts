@@ -48,6 +48,7 @@ async function served(
     mtu: () => 1450,
     routesSynced: () => synced.value,
     kernelMarks: async () => [],
+    nodeRoutes: () => [],
     socketPath,
     log,
     drainMs: 500,
@@ -616,6 +617,7 @@ test("what a client got through the socket is in the database after a restart", 
     mtu: () => 1500,
     routesSynced: () => true,
     kernelMarks: async () => [],
+    nodeRoutes: () => [],
     socketPath: join(dir, "s.sock"),
     log: memoryLog(),
   });
@@ -637,6 +639,7 @@ async function serveOn(socketPath: string) {
     mtu: () => 1500,
     routesSynced: () => true,
     kernelMarks: async () => [],
+    nodeRoutes: () => [],
     socketPath,
     log: memoryLog(),
   });

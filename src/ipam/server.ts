@@ -48,6 +48,8 @@ export interface ServeIpamOptions {
   readonly routesSynced: () => boolean;
   /** What the kernel has of the node's attachments, for CheckConsistency. */
   readonly kernelMarks: () => Promise<readonly KernelMark[]>;
+  /** The way to each subnet of each node, as it was seen last. */
+  readonly nodeRoutes: () => readonly wire.NodeRoute[];
   /** At most 107 bytes; its directory must exist. */
   readonly socketPath: string;
   readonly log: IpamLog;
@@ -167,6 +169,9 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
     checkConsistency: unary("CheckConsistency", async (): Promise<wire.CheckConsistencyResponse> => {
       const { findings, ...counts } = await service.consistency(options.kernelMarks);
       return { ...counts, findings: findings.map((finding) => ({ ...finding })) };
+    }),
+    listNodeRoutes: unary("ListNodeRoutes", async (): Promise<wire.ListNodeRoutesResponse> => {
+      return { routes: [...options.nodeRoutes()] };
     }),
     getHistory: unary("GetHistory", async (message: wire.GetHistoryRequest): Promise<wire.GetHistoryResponse> => {
       const { tenures, next } = await service.history(parseGetHistoryRequest(message));

@@ -6,9 +6,10 @@
 import { renameSync, writeFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { Cleanup, run, waitFor } from "../helpers/daemon.ts";
+import { Cleanup, run, runToEnd, waitFor } from "../helpers/daemon.ts";
 import { createNode, type FlatnetNode, listRoutes } from "../helpers/flatnet-node.ts";
 import { canUseKernel, createNetns, inNetns, joinByCable } from "../helpers/netns.ts";
+import { built } from "../helpers/plugin.ts";
 
 const OWN = ["10.77.1.0/24", "fd00:77:1::/64"] as const;
 const OWN_ROUTES = OWN.map((cidr) => `unreachable ${cidr}`);
@@ -169,6 +170,30 @@ describe.runIf(canUseKernel())("a daemon that was killed", () => {
     await waitForRoutes(node, [peer(3, 9), peer(4)]);
     const foreign = (await listRoutes(node.netns, 4)).filter(({ dst }) => dst === "10.88.0.0/16");
     expect(foreign).toMatchObject([{ gateway: "172.31.0.8", protocol: "4" }]);
+  });
+});
+
+describe.runIf(canUseKernel())("flatnetctl routes", () => {
+  test("tells of each subnet which way packets take, and of a peer behind a router which router", async () => {
+    const far: Peer = { name: "node-9", addresses: ["198.51.100.9", "2001:db8::9"], podCIDRs: ["10.77.9.0/24"] };
+    const node = await newSite([peer(2), far, { ...peer(3), podCIDRs: ["10.77.1.128/25"] }]);
+    await node.netns.ip("route", "add", "default", "via", "172.31.0.254");
+    await node.start();
+    const ctl = (...args: string[]) => runToEnd([built("flatnetctl"), "routes", "--socket", node.socket, ...args]);
+    const { status, stdout } = await ctl();
+    expect(status).toBe(1);
+    expect(stdout).toMatch(/^node-2 +10\.77\.2\.0\/24 +172\.31\.0\.2 +uplink +installed$/m);
+    expect(stdout).toMatch(/^node-1 +fd00:77:1::\/64 +ends here +- +installed$/m);
+    expect(stdout).toMatch(/^10\.77\.9\.0\/24 of node-9: 198\.51\.100\.9 is behind the router 172\.31\.0\.254/m);
+    expect(stdout).toMatch(/^10\.77\.1\.128\/25 of node-3: 10\.77\.1\.0\/24 of node-1 overlaps/m);
+    expect(stdout).toContain("4 routes are in order, 1 behind-router, 1 refused.");
+    const { routes } = JSON.parse((await ctl("--json", "--broken")).stdout);
+    expect(routes.map(({ subnet, state }: Record<string, string>) => `${subnet} ${state}`).sort()).toEqual([
+      "10.77.1.128/25 refused",
+      "10.77.9.0/24 behind-router",
+    ]);
+    writePeers(node, [peer(2)]);
+    await waitFor(async () => (await ctl()).status === 0);
   });
 });
 

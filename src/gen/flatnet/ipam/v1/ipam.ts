@@ -192,6 +192,34 @@ export interface ListAllocationsResponse {
   strayAddresses: number;
 }
 
+export interface ListNodeRoutesRequest {
+}
+
+export interface ListNodeRoutesResponse {
+  /** Those of this node too, which end here. */
+  routes: NodeRoute[];
+}
+
+/** The way to a subnet of a node. */
+export interface NodeRoute {
+  /** Name of the node that has the subnet. */
+  node: string;
+  /** "10.244.2.0/24". */
+  subnet: string;
+  /** The node's address that packets are sent to; empty for a subnet of this node's own, and where none is known. */
+  nextHop: string;
+  /**
+   * "installed": packets take it. "diverted": the kernel has the route and uses another. "conflict": a route that isn't flatnet's
+   * has its place. "behind-router": the node's address is no next hop. "failed": the kernel refuses it. "refused": the
+   * subnet can't be where it is said to be. Later versions may have others.
+   */
+  state: string;
+  /** Name of the link that packets go out of; empty unless it is installed and leads out of one. */
+  link: string;
+  /** Why it isn't installed, for people. */
+  reason: string;
+}
+
 export interface ListRestingRequest {
 }
 
@@ -1498,6 +1526,188 @@ export const ListAllocationsResponse: MessageFns<ListAllocationsResponse> = {
             }
 
             message.strayAddresses = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseListNodeRoutesRequest(): ListNodeRoutesRequest {
+  return {};
+}
+
+export const ListNodeRoutesRequest: MessageFns<ListNodeRoutesRequest> = {
+  encode(_: ListNodeRoutesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListNodeRoutesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListNodeRoutesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseListNodeRoutesResponse(): ListNodeRoutesResponse {
+  return { routes: [] };
+}
+
+export const ListNodeRoutesResponse: MessageFns<ListNodeRoutesResponse> = {
+  encode(message: ListNodeRoutesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.routes) {
+      NodeRoute.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListNodeRoutesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListNodeRoutesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.routes.push(NodeRoute.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseNodeRoute(): NodeRoute {
+  return { node: "", subnet: "", nextHop: "", state: "", link: "", reason: "" };
+}
+
+export const NodeRoute: MessageFns<NodeRoute> = {
+  encode(message: NodeRoute, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.subnet !== "") {
+      writer.uint32(18).string(message.subnet);
+    }
+    if (message.nextHop !== "") {
+      writer.uint32(26).string(message.nextHop);
+    }
+    if (message.state !== "") {
+      writer.uint32(34).string(message.state);
+    }
+    if (message.link !== "") {
+      writer.uint32(42).string(message.link);
+    }
+    if (message.reason !== "") {
+      writer.uint32(50).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeRoute {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeRoute();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.subnet = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.nextHop = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.state = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.link = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.reason = reader.string();
             continue;
           }
         }
@@ -2955,6 +3165,18 @@ export const IpamServiceDefinition = {
       requestType: ListRestingRequest as typeof ListRestingRequest,
       requestStream: false,
       responseType: ListRestingResponse as typeof ListRestingResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Which way packets take to each subnet of each node, and why they don't where they don't. Costs no look at the kernel: it is
+     * what the last one saw, and one follows every event.
+     */
+    listNodeRoutes: {
+      name: "ListNodeRoutes",
+      requestType: ListNodeRoutesRequest as typeof ListNodeRoutesRequest,
+      requestStream: false,
+      responseType: ListNodeRoutesResponse as typeof ListNodeRoutesResponse,
       responseStream: false,
       options: {},
     },
