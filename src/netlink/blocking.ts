@@ -126,10 +126,9 @@ export class BlockingNetlink {
     if (requests.length === 0) return errors;
     // The kernel works through a batch in order, so what it hasn't complained of when the last is answered is done.
     const last = requests.length - 1;
-    const first = this.#send(
-      requests.map((request, i) => (i === last ? { ...request, flags: request.flags | NLM_F_ACK } : request)),
-      NO_ACK,
-    );
+    const { type, flags, body, what } = requests[last] as Request;
+    const asking = { type, flags: flags | NLM_F_ACK, body, what };
+    const first = this.#send([...requests.slice(0, last), asking], NO_ACK);
     for (let over = false; !over; ) {
       for (const message of decodeMessages(this.#receive(requests))) {
         const index = message.seq - first;

@@ -75,7 +75,8 @@ export function refusal(request: Request, errno: number, text: string): NetlinkE
 
 /** Builds the body of a request: fixed header fields, then attributes, each padded to four bytes. */
 export class Body {
-  private bytes = new Uint8Array(256);
+  /** Of 64 bytes, which V8 keeps in its own heap, and which most messages about routes fit in. */
+  private bytes = new Uint8Array(64);
   private view = new DataView(this.bytes.buffer);
   private length = 0;
 

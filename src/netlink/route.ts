@@ -113,20 +113,20 @@ function routeBody(route: Route): Uint8Array {
 /** `ip route add`: EEXIST when there is one with the same destination, table, TOS and metric. */
 export function addRoute(route: Route): Request {
   const flags = NLM_F_CREATE | NLM_F_EXCL;
-  return { type: RTM_NEWROUTE, flags, body: routeBody(route), what: `add route ${describeRoute(route)}` };
+  return request(RTM_NEWROUTE, flags, routeBody(route), () => `add route ${describeRoute(route)}`);
 }
 
 /** `ip route replace`: takes the place of the route with the same destination and metric in one step. */
 export function replaceRoute(route: Route): Request {
   const flags = NLM_F_CREATE | NLM_F_REPLACE;
-  return { type: RTM_NEWROUTE, flags, body: routeBody(route), what: `set route ${describeRoute(route)}` };
+  return request(RTM_NEWROUTE, flags, routeBody(route), () => `set route ${describeRoute(route)}`);
 }
 
 /** `ip route del`, of exactly this route: type and protocol have to match too. ESRCH when there is none. */
 export function deleteRoute(route: Route): Request {
   // rtm_scope is compared too; nowhere is the wildcard (ip route del sends the same).
   const body = routeBody({ ...route, scope: SCOPE_NOWHERE });
-  return { type: RTM_DELROUTE, flags: 0, body, what: `delete route ${describeRoute(route)}` };
+  return request(RTM_DELROUTE, 0, body, () => `delete route ${describeRoute(route)}`);
 }
 
 /** All routes of a family that carry the protocol number; the kernel filters where NETLINK_GET_STRICT_CHK is on. */
@@ -159,7 +159,19 @@ export function lookUpEntry(address: Uint8Array): Request {
 function lookUp(address: Uint8Array, flags: number): Request {
   const length = address.length * 8;
   const body = new Body().u8(addressFamily(address)).u8(length).u16(0).u32(0).u32(flags).attr(RTA_DST, address);
-  return { type: RTM_GETROUTE, flags: 0, body: body.done(), what: `look up the route to ${formatAddress(address)}` };
+  return request(RTM_GETROUTE, 0, body.done(), () => `look up the route to ${formatAddress(address)}`);
+}
+
+/** A request whose words are only found when somebody wants to read them: of ten thousand routes nobody does. */
+function request(type: number, flags: number, body: Uint8Array, words: () => string): Request {
+  return {
+    type,
+    flags,
+    body,
+    get what() {
+      return words();
+    },
+  };
 }
 
 /** What every kind of route has. */

@@ -3,7 +3,7 @@
 // Which subnets can be where they are said to be. Two nodes that claim the same addresses both lose them: whoever of them is
 // wrong, traffic for one never ends at the other, and every node decides the same, in whatever order it heard of them. What is
 // sound stays. Pure, but for a memory that makes the next look at nearly the same nodes cheap.
-import { addressNumber, formatPrefix, overlaps, type Prefix, parsePrefix, prefixSize } from "../net/prefix.ts";
+import { addressNumber, formatPrefix, type Prefix, parsePrefix, prefixSize } from "../net/prefix.ts";
 import type { Node, Self } from "./source.ts";
 
 /** A subnet that gets no route. */
@@ -15,10 +15,13 @@ export interface Refusal {
 }
 
 /** Ranges no pod can have: this host, loopback, link-local, multicast and reserved (RFC 6890; RFC 4291). */
-const FOREIGN: readonly Prefix[] = [
+const FOREIGN: readonly (Prefix & { readonly last: bigint })[] = [
   ...["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"],
   ...["::/127", "fe80::/10", "ff00::/8"],
-].map(parsePrefix);
+].map((text) => {
+  const prefix = parsePrefix(text);
+  return { ...prefix, last: prefix.base + prefixSize(prefix) - 1n };
+});
 
 /** Of the reasons against one subnet so many are told, and how many more there are. */
 const REASONS_TOLD = 3;
@@ -103,16 +106,19 @@ export class Admission {
   /** Takes out what is gone and puts in what is new. */
   #follow(all: ReadonlySet<Node>): void {
     for (const node of this.#unsound.keys()) if (!all.has(node)) this.#unsound.delete(node);
-    const order = this.#order.filter((item) => all.has(item.node));
+    const gone = new Set<Node>();
+    for (const node of this.#known) if (!all.has(node)) gone.add(node);
+    const order = gone.size === 0 ? this.#order : this.#order.filter((item) => !gone.has(item.node));
+    const fresh: Item[] = [];
     for (const node of all) {
       if (this.#known.has(node)) continue;
       // What this node itself gives out is not asked how it is reached.
       const problems = unsound(node, node !== this.#own);
       if (problems.length > 0) this.#unsound.set(node, problems);
       // What is refused anyhow takes nobody along: 0.0.0.0/0 would take everybody.
-      order.push(...itemsOf(node, new Set(problems.map(([prefix]) => prefix))));
+      fresh.push(...itemsOf(node, new Set(problems.map(([prefix]) => prefix))));
     }
-    this.#order = order.sort(compare);
+    this.#order = fresh.length === 0 ? order : merge(order, fresh.sort(compare));
     this.#known = all;
   }
 
@@ -125,6 +131,21 @@ export class Admission {
       if (item.prefix !== undefined) around.push(item);
     }
   }
+}
+
+/** Two sorted lists as one. */
+function merge(a: readonly Item[], b: readonly Item[]): Item[] {
+  const merged: Item[] = [];
+  let at = 0;
+  for (const item of a) {
+    for (let next = b[at]; next !== undefined && compare(next, item) < 0; next = b[at]) {
+      merged.push(next);
+      at++;
+    }
+    merged.push(item);
+  }
+  for (; at < b.length; at++) merged.push(b[at] as Item);
+  return merged;
 }
 
 function isOver(open: Item, next: Item): boolean {
@@ -161,7 +182,10 @@ function compare(a: Item, b: Item): number {
 function unsound(node: Node, withHops: boolean): [Prefix, string][] {
   const problems: [Prefix, string][] = [];
   for (const prefix of node.podCIDRs) {
-    const foreign = FOREIGN.find((range) => overlaps(range, prefix));
+    const last = prefix.base + prefixSize(prefix) - 1n;
+    const foreign = FOREIGN.find((range) => {
+      return range.family === prefix.family && range.base <= last && prefix.base <= range.last;
+    });
     if (foreign !== undefined) {
       const what = `${formatPrefix(prefix)} is foreign to a pod network, it touches ${formatPrefix(foreign)}`;
       problems.push([prefix, `node ${node.name}: ${what}`]);

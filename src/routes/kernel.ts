@@ -16,10 +16,13 @@ export interface RouteKernel {
   routes(): Promise<Route[]>;
   /** @throws NetlinkError */
   links(): Promise<Link[]>;
-  /** What became of each change; one that is refused holds up none. @throws NetlinkError when the socket fails. */
-  change(requests: readonly Request[]): Promise<(NetlinkError | undefined)[]>;
+  /**
+   * What became of each change; one that is refused holds up none. Requests are made when it is their turn, so that ten
+   * thousand of them are never there at once. @throws NetlinkError when the socket fails.
+   */
+  change<T>(items: readonly T[], toRequest: (item: T) => Request): Promise<(NetlinkError | undefined)[]>;
   /** What the kernel says to each look-up. @throws NetlinkError when the socket fails. */
-  lookUp(requests: readonly Request[]): Promise<Answer[]>;
+  lookUp<T>(items: readonly T[], toRequest: (item: T) => Request): Promise<Answer[]>;
 }
 
 /** So many requests are one send, and one turn of the event loop. */
@@ -65,24 +68,26 @@ export class NetlinkRoutes implements RouteKernel {
     return this.#use((socket) => socket.dump(dumpLinks())).flatMap((message) => decodeLink(message) ?? []);
   }
 
-  async change(requests: readonly Request[]): Promise<(NetlinkError | undefined)[]> {
-    return this.#inBatches(requests, (socket, batch) => socket.change(batch));
+  async change<T>(items: readonly T[], toRequest: (item: T) => Request): Promise<(NetlinkError | undefined)[]> {
+    return this.#inBatches(items, toRequest, (socket, batch) => socket.change(batch));
   }
 
-  async lookUp(requests: readonly Request[]): Promise<Answer[]> {
-    return this.#inBatches(requests, (socket, batch) =>
+  async lookUp<T>(items: readonly T[], toRequest: (item: T) => Request): Promise<Answer[]> {
+    return this.#inBatches(items, toRequest, (socket, batch) =>
       socket.ask(batch).map((reply) => (reply instanceof NetlinkError ? reply : decodeRoute(reply))),
     );
   }
 
-  async #inBatches<T>(
-    requests: readonly Request[],
-    perform: (socket: BlockingNetlink, batch: readonly Request[]) => T[],
-  ): Promise<T[]> {
-    const results: T[] = [];
-    for (let at = 0; at < requests.length; at += BATCH) {
+  async #inBatches<T, R>(
+    items: readonly T[],
+    toRequest: (item: T) => Request,
+    perform: (socket: BlockingNetlink, batch: readonly Request[]) => R[],
+  ): Promise<R[]> {
+    const results: R[] = [];
+    for (let at = 0; at < items.length; at += BATCH) {
       if (at > 0) await turn();
-      results.push(...this.#use((socket) => perform(socket, requests.slice(at, at + BATCH))));
+      const batch = items.slice(at, at + BATCH).map(toRequest);
+      results.push(...this.#use((socket) => perform(socket, batch)));
     }
     return results;
   }

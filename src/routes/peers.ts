@@ -78,8 +78,8 @@ function readDocument(text: string): unknown {
 
 function isSame(entry: Entry, raw: unknown): boolean {
   if (typeof raw !== "object" || raw === null) return false;
-  const { name, addresses, podCIDRs, ...rest } = raw as { [K in keyof Entry]?: unknown };
-  for (const _ in rest) return false;
+  const { name, addresses, podCIDRs } = raw as { [K in keyof Entry]?: unknown };
+  if (Object.keys(raw).length !== 3) return false;
   return name === entry.name && isSameList(entry.addresses, addresses) && isSameList(entry.podCIDRs, podCIDRs);
 }
 

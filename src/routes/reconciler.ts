@@ -204,15 +204,20 @@ export class Reconciler {
   async #apply(delta: RouteDelta): Promise<RouteReport & { failures: Failures }> {
     const failures: Failures = new Map();
     const set: Route[] = [];
-    const added = await this.#kernel.change(delta.add.map(addRoute));
+    const added = await this.#kernel.change(delta.add, addRoute);
     collect(delta.add, added, set, failures);
     const replace = await this.#withoutForeign(delta.replace, failures);
-    collect(replace, await this.#kernel.change(replace.map(replaceRoute)), set, failures);
+    collect(replace, await this.#kernel.change(replace, replaceRoute), set, failures);
     const removed: Route[] = [];
-    // ESRCH: somebody else took it away first, and that is what was wanted.
-    const deletions = delta.remove.map((route) => ({ ...deleteRoute(route), tolerates: "ESRCH" }));
     const kept: Failures = new Map();
-    collect(delta.remove, await this.#kernel.change(deletions), removed, kept);
+    const errors = await this.#kernel.change(delta.remove, deleteRoute);
+    // Somebody else took it away first, and that is what was wanted.
+    collect(
+      delta.remove,
+      errors.map((error) => (error?.errnoName === "ESRCH" ? undefined : error)),
+      removed,
+      kept,
+    );
     return { set, removed, stuck: [...kept.values()].map(({ message }) => message), failures };
   }
 
@@ -221,7 +226,7 @@ export class Reconciler {
    * replace. The others are returned.
    */
   async #withoutForeign(routes: readonly Route[], failures: Failures): Promise<Route[]> {
-    const answers = await this.#kernel.lookUp(routes.map((route) => lookUpEntry(route.destination)));
+    const answers = await this.#kernel.lookUp(routes, (route) => lookUpEntry(route.destination));
     return routes.filter((route, i) => {
       const answer = answers[i];
       if (answer === undefined || answer instanceof NetlinkError) return true;
@@ -240,14 +245,14 @@ export class Reconciler {
       if (it.route.kind === "unicast") peers.push(it);
       else this.#ways.set(it.key, { state: "installed" });
     }
-    const answers = await this.#kernel.lookUp(peers.map(({ prefix }) => askForSubnet(prefix)));
+    const answers = await this.#kernel.lookUp(peers, ({ prefix }) => askForSubnet(prefix));
     for (const [i, { key, route }] of peers.entries()) {
       if (i % SLICE === SLICE - 1) await turn();
       this.#ways.set(key, judgeUse(route, answers[i]));
     }
     await this.#limit(peers, answers);
-    const hops = await this.#kernel.lookUp(tried.map(({ route }) => lookUpRoute(route.gateway ?? route.destination)));
-    const entries = await this.#kernel.lookUp(tried.map(({ prefix }) => askForSubnet(prefix)));
+    const hops = await this.#kernel.lookUp(tried, ({ route }) => lookUpRoute(route.gateway ?? route.destination));
+    const entries = await this.#kernel.lookUp(tried, ({ prefix }) => askForSubnet(prefix));
     for (const [i, { key, route }] of tried.entries()) {
       this.#ways.set(key, explainRefusal(route, failures.get(key) as NetlinkError, hops[i], entries[i]));
     }
@@ -263,7 +268,7 @@ export class Reconciler {
       const { mtu, advmss } = answers[i] as Route;
       if (mtu !== limits.mtu || advmss !== limits.advmss) limited.push({ ...route, ...limits });
     }
-    const errors = await this.#kernel.change(limited.map(replaceRoute));
+    const errors = await this.#kernel.change(limited, replaceRoute);
     for (const [i, error] of errors.entries()) {
       const route = limited[i] as Route;
       if (error !== undefined) this.#ways.set(routeKey(route), { state: "failed", why: error.message });
@@ -283,7 +288,7 @@ export class Reconciler {
     if (peers > 0 && out.size === 0 && this.#mtu !== 0) return;
     if (out.size === 0) {
       // A family without a way out refuses its look-up; that is an answer too.
-      const answers = await this.#kernel.lookUp(ELSEWHERE.map((address) => lookUpRoute(address)));
+      const answers = await this.#kernel.lookUp(ELSEWHERE, (address) => lookUpRoute(address));
       for (const answer of answers) {
         if (answer !== undefined && !(answer instanceof NetlinkError) && answer.oif !== undefined) out.add(answer.oif);
       }

@@ -42,13 +42,13 @@ async function reconcile({
   const counted: RouteKernel = {
     routes: () => routes.routes(),
     links: () => routes.links(),
-    change: (batch) => {
-      requests += batch.length;
-      return routes.change(batch);
+    change: (items, toRequest) => {
+      requests += items.length;
+      return routes.change(items, toRequest);
     },
-    lookUp: (batch) => {
-      requests += batch.length;
-      return routes.lookUp(batch);
+    lookUp: (items, toRequest) => {
+      requests += items.length;
+      return routes.lookUp(items, toRequest);
     },
   };
   const reconciler = new Reconciler(counted, { self, table, podMtu });
