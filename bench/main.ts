@@ -14,11 +14,12 @@ import { Bench, type Case } from "./bench.ts";
 import { burstCases } from "./cases/bursts.ts";
 import { daemonCases } from "./cases/daemon.ts";
 import { ipamCases } from "./cases/ipam.ts";
+import { routeCases } from "./cases/routes.ts";
 import { verbCases } from "./cases/verbs.ts";
 import { jsonDocument, type Machine, tableLines } from "./report.ts";
 import type { Row } from "./samples.ts";
 
-const CASES: readonly Case[] = [...verbCases, ...burstCases, ...ipamCases, ...daemonCases];
+const CASES: readonly Case[] = [...verbCases, ...burstCases, ...ipamCases, ...routeCases, ...daemonCases];
 const DEFAULT_RUNS = 30;
 
 function machine(): Machine {

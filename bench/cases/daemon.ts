@@ -11,7 +11,7 @@ import type { Row } from "../samples.ts";
 const SHARE = 2;
 
 /** Resident memory of a process in MB. */
-function residentMB(pid: number): number {
+export function residentMB(pid: number): number {
   const kB = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
   return Number(kB) / 1000;
 }
