@@ -136,7 +136,10 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
     mtu: () => (config.mtu === 0 ? (bgp?.mtu ?? keeper.mtu) : config.mtu),
     routesSynced: synced,
     kernelMarks: lookAtKernel,
-    nodeRoutes: () => keeper.ways().map(toNodeRoute),
+    nodeRoutes: async () => {
+      const own = keeper.ways().map(toNodeRoute);
+      return [...own, ...((await bgp?.ways(new Set(own.map(({ subnet }) => subnet)))) ?? [])];
+    },
     socketPath: config.socket,
     log,
     ...(metrics !== undefined && { onCall: (method, code, seconds) => metrics.called(method, code, seconds) }),

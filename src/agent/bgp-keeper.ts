@@ -8,9 +8,12 @@ import { planSessions, routerId, type Session } from "../bgp/sessions.ts";
 import { readPassword } from "../bgp/settings.ts";
 import { parseProtocols, parseRouteCount, type SessionState, SessionWatch } from "../bgp/state.ts";
 import { BIRD_PROTOCOL, subnetsOf, Takeover } from "../bgp/takeover.ts";
+import { birdWays } from "../bgp/ways.ts";
+import type { NodeRoute } from "../gen/flatnet/ipam/v1/ipam.ts";
+import { formatAddress } from "../net/address.ts";
 import { ROUTE_PROTOCOL } from "../net/names.ts";
 import type { Netlink } from "../netlink/event-loop.ts";
-import { decodeLink, dumpLinks } from "../netlink/link.ts";
+import { decodeLink, dumpLinks, type Link } from "../netlink/link.ts";
 import { decodeRoute, dumpRoutes, type Route } from "../netlink/route.ts";
 import { Admission, tellReasons } from "../routes/admission.ts";
 import type { Knowledge, Node, NodeSource, Self } from "../routes/source.ts";
@@ -78,6 +81,24 @@ export class BgpKeeper implements NodeSource {
   /** MTU in bytes of the links that BIRD's routes lead out of, the smallest; undefined while there is no such route. */
   get mtu(): number | undefined {
     return this.#mtu;
+  }
+
+  /**
+   * The ways to other nodes' pods that BIRD has, and those it doesn't have, as the kernel says now.
+   * @param except subnets that have a static route
+   */
+  async ways(except: ReadonlySet<string>): Promise<NodeRoute[]> {
+    const routes = await this.#listRoutes(BIRD_PROTOCOL);
+    const links = await this.#listLinks();
+    const names = new Map(links.map(({ index, name }) => [index, name]));
+    return birdWays(this.nodes, this.#self.name, routes, except).map(({ node, subnet, route }) => ({
+      node,
+      subnet,
+      nextHop: route?.gateway === undefined ? "" : formatAddress(route.gateway),
+      state: route === undefined ? "failed" : "installed",
+      link: names.get(route?.oif ?? 0) ?? "",
+      reason: route === undefined ? "BIRD has no route to it" : "",
+    }));
   }
 
   async read(): Promise<Knowledge> {
@@ -186,11 +207,14 @@ export class BgpKeeper implements NodeSource {
   }
 
   async #updateMtu(): Promise<void> {
-    const { netlink } = this.#options;
     const out = new Set((await this.#listRoutes(BIRD_PROTOCOL)).map(({ oif }) => oif));
-    const links = (await netlink.dump(dumpLinks())).flatMap((message) => decodeLink(message) ?? []);
+    const links = await this.#listLinks();
     const mtus = links.filter(({ index }) => out.has(index)).map(({ mtu }) => mtu);
     this.#mtu = mtus.length === 0 ? undefined : Math.min(...mtus);
+  }
+
+  async #listLinks(): Promise<Link[]> {
+    return (await this.#options.netlink.dump(dumpLinks())).flatMap((message) => decodeLink(message) ?? []);
   }
 
   /** Two BIRDs in one namespace would take each other's routes away. */

@@ -377,3 +377,13 @@ test.each([
 ])("the file %j is refused by the field that is wrong", (text, message) => {
   expect(refusal(GOOD, text).message).toBe(message);
 });
+
+test("masquerading is refused where nobody says what is inside the cluster", () => {
+  const bgp = "routes: { mode: bgp }";
+  const egress = ["--egress-masquerade", "true"];
+  expect(refusal([...GOOD, ...egress], bgp).message).toContain(
+    "--egress-masquerade needs to know what is inside the cluster: name the nodes (--peers) or their subnets (--egress-except)",
+  );
+  expect(parse([...GOOD, ...egress, "--peers", "/p.yaml"], bgp).egress.masquerade).toBe(true);
+  expect(parse([...GOOD, ...egress, "--egress-except", "10.244.0.0/16"], bgp).egress.masquerade).toBe(true);
+});

@@ -228,6 +228,12 @@ export function parseConfig(args: readonly string[], readFile: (path: string) =>
   if (rest.mtu !== 0 && rest.mtu < least) {
     throw invalid([`${nameOf("mtu")} is ${rest.mtu}: IPv${family} needs at least ${least}`]);
   }
+  if (egress.masquerade && rest.routes.mode === "bgp" && peers === undefined && egress.exceptCIDRs.length === 0) {
+    const problem = `${nameOf("egress.masquerade")} needs to know what is inside the cluster`;
+    throw invalid([
+      `${problem}: name the nodes (${nameOf("peers")}) or their subnets (${nameOf("egress.exceptCIDRs")})`,
+    ]);
+  }
   return {
     ...rest,
     podCIDRs: prefixes,

@@ -46,7 +46,7 @@ export function routeLines(routes: readonly NodeRoute[]): string[] {
   const sorted = routes.toSorted((a, b) => compare(a.node, b.node));
   const rows = sorted.map(({ node, subnet, nextHop, link, state }) => {
     const way = state === "installed" && nextHop === "" ? "ends here" : nextHop;
-    return [node, subnet, way === "" ? "-" : way, link === "" ? "-" : link, state];
+    return [node === "" ? "-" : node, subnet, way === "" ? "-" : way, link === "" ? "-" : link, state];
   });
   const reasons = sorted.filter(isBroken).map(({ node, subnet, reason }) => `${subnet} of ${node}: ${reason}`);
   return [...formatTable([["NODE", "SUBNET", "NEXT HOP", "LINK", "STATE"], ...rows]), "", ...reasons];

@@ -49,7 +49,7 @@ export interface ServeIpamOptions {
   /** What the kernel has of the node's attachments, for CheckConsistency. */
   readonly kernelMarks: () => Promise<readonly KernelMark[]>;
   /** The way to each subnet of each node, as it was seen last. */
-  readonly nodeRoutes: () => readonly wire.NodeRoute[];
+  readonly nodeRoutes: () => Promise<readonly wire.NodeRoute[]>;
   /** At most 107 bytes; its directory must exist. */
   readonly socketPath: string;
   readonly log: IpamLog;
@@ -171,7 +171,7 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
       return { ...counts, findings: findings.map((finding) => ({ ...finding })) };
     }),
     listNodeRoutes: unary("ListNodeRoutes", async (): Promise<wire.ListNodeRoutesResponse> => {
-      return { routes: [...options.nodeRoutes()] };
+      return { routes: [...(await options.nodeRoutes())] };
     }),
     getHistory: unary("GetHistory", async (message: wire.GetHistoryRequest): Promise<wire.GetHistoryResponse> => {
       const { tenures, next } = await service.history(parseGetHistoryRequest(message));

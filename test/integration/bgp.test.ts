@@ -8,7 +8,7 @@ import { probe, startReceiver } from "../helpers/containerd/probe.ts";
 import { Cleanup, run, runToEnd, waitFor } from "../helpers/daemon.ts";
 import { createNode, type FlatnetNode, type IpRoute, listRoutes } from "../helpers/flatnet-node.ts";
 import { canUseKernel, createNetns, joinByCable, type Netns } from "../helpers/netns.ts";
-import { addressesOf, createPod, type Pod, resultOf } from "../helpers/plugin.ts";
+import { addressesOf, built, createPod, type Pod, resultOf } from "../helpers/plugin.ts";
 import { endProcesses, RouteHistory } from "../helpers/route-history.ts";
 
 interface Member {
@@ -162,6 +162,21 @@ describe.runIf(canUseKernel())("a full mesh of three dual-stack nodes", () => {
       expect(answers).toEqual(one?.addresses.map((address) => ({ local: address, seen: address })));
     }
     for (const { node, pod } of pods) await node.del(pod);
+  });
+
+  test("tells flatnetctl which way BIRD sends packets to each node's pods", async () => {
+    const [node] = cluster.nodes as [FlatnetNode];
+    const { status, stdout } = await runToEnd([built("flatnetctl"), "routes", "--json", "--socket", node.socket]);
+    const { routes } = JSON.parse(stdout) as {
+      routes: { node: string; nextHop: string; state: string; link: string }[];
+    };
+    expect(status).toBe(0);
+    const ways = routes.map(({ node: name, nextHop, state, link }) => `${name} ${nextHop} ${state} ${link}`.trim());
+    expect(ways.sort()).toEqual([
+      ...["node-1  installed", "node-1  installed"],
+      ...["node-2 172.31.0.2 installed uplink", "node-2 fd00:31::2 installed uplink"],
+      ...["node-3 172.31.0.3 installed uplink", "node-3 fd00:31::3 installed uplink"],
+    ]);
   });
 
   test("tells in the log who is up, and keeps its files to root", async () => {

@@ -202,7 +202,7 @@ export interface ListNodeRoutesResponse {
 
 /** The way to a subnet of a node. */
 export interface NodeRoute {
-  /** Name of the node that has the subnet. */
+  /** Name of the node that has the subnet; empty where only a router has announced it. */
   node: string;
   /** "10.244.2.0/24". */
   subnet: string;
