@@ -21,6 +21,7 @@ export const FIGURES = [
   "one change of a known set",
   "rolling",
   "flap",
+  "storm",
 ] as const;
 export type Samples = Record<(typeof FIGURES)[number], { ours: number[]; ip: number[]; floor: number[] }>;
 
@@ -29,6 +30,8 @@ const SELF = { name: "self", podCIDRs: [] };
 const ROLLING_STEPS = 50;
 /** Changes of one node, each measured by itself. */
 const CHANGES = 10;
+/** Flaps of a storm, each of which takes all routes away. */
+const FLAPS = 5;
 const BATCH = 128;
 
 const runs = Number(process.argv[2]);
@@ -79,6 +82,16 @@ function flap(): void {
   for (const state of ["down", "up"]) execFileSync("ip", ["link", "set", "eth0", state]);
 }
 
+/** One flap behind the other; the kernel's own part of them isn't counted. */
+async function storm(into: number[] | undefined, work: () => unknown): Promise<void> {
+  const each: number[] = [];
+  for (let i = 0; i < FLAPS; i++) {
+    flap();
+    await timed(each, work);
+  }
+  into?.push(each.reduce((sum, ms) => sum + ms, 0));
+}
+
 for (let run = -1; run < runs; run++) {
   const at = (name: keyof Samples, who: "ours" | "ip" | "floor") => (run < 0 ? undefined : samples[name][who]);
   const [cluster, moved] = [clusterOf(), clusterOf(1)];
@@ -117,6 +130,10 @@ for (let run = -1; run < runs; run++) {
     reconciler.lookAgain();
     await follow(textOf(moved));
   });
+  await storm(at("storm", "ours"), async () => {
+    reconciler.lookAgain();
+    await follow(textOf(moved));
+  });
   flush(ROUTE_PROTOCOL);
 
   await timed(at("first sync", "ip"), () => ip(batchOf(cluster, "add")));
@@ -130,6 +147,7 @@ for (let run = -1; run < runs; run++) {
   await timed(at("rolling", "ip"), () => ip(batchOf(moved, "replace")));
   flap();
   await timed(at("flap", "ip"), () => ip(batchOf(moved, "replace")));
+  await storm(at("storm", "ip"), () => ip(batchOf(moved, "replace")));
   flush(71);
 
   const [old, fresh] = [routesOf(cluster), routesOf(moved)];
@@ -142,6 +160,7 @@ for (let run = -1; run < runs; run++) {
   await timed(at("rolling", "floor"), send(fresh, replaceRoute));
   flap();
   await timed(at("flap", "floor"), send(fresh, replaceRoute));
+  await storm(at("storm", "floor"), send(fresh, replaceRoute));
   send(fresh, deleteRoute)();
 }
 process.stdout.write(JSON.stringify(samples));

@@ -27,6 +27,7 @@ const WORDS: Record<keyof Samples, string> = {
   "one change of a known set": "one node of 5,000 changes, by a source that knows which",
   rolling: "all nodes move, in 50 steps",
   flap: "all routes again after the uplink was down",
+  storm: "all routes again after each of 5 flaps in a row",
 };
 
 const BUDGETS: Partial<Record<keyof Samples, Budget>> = {
