@@ -15,17 +15,22 @@ import type { Programs } from "../helpers/flatnet-node.ts";
 /** The last release. Moves with each. */
 export const PREVIOUS = "a0a3d5e742513a96078cdcfb54df66c501747ee0";
 
+/** What to tell people then. */
+export const NO_HISTORY =
+  "the skew test builds the release before this one from git's history, which doesn't reach back to it here: " +
+  "`git fetch --unshallow`, or test in a whole clone";
+
+/** Whether the last release is in the history that this checkout has. A shallow clone, or a tree without git, doesn't have it. */
+export async function hasPrevious(): Promise<boolean> {
+  return (await run("git", ["cat-file", "-e", `${PREVIOUS}^{commit}`])).code === 0;
+}
+
 /** Builds them once a checkout. @throws StepError when the repository's history doesn't reach that far back */
 export async function previousPrograms(): Promise<Programs> {
   const tree = join(ROOT, "build", `previous-${PREVIOUS}`);
   const programs = { flatnet: join(tree, "dist", "flatnet"), flatnetd: join(tree, "dist", "flatnetd") };
   if (existsSync(tree)) return programs;
-  const known = await run("git", ["cat-file", "-e", `${PREVIOUS}^{commit}`]);
-  if (known.code !== 0) {
-    const why =
-      "the skew test builds the release before this one from git's history, which doesn't reach back to it here";
-    throw new StepError(`${why}: \`git fetch --unshallow\`, or test in a whole clone`, known.output);
-  }
+  if (!(await hasPrevious())) throw new StepError(NO_HISTORY);
   const scratch = `${tree}.${process.pid}`;
   try {
     await mkdir(scratch, { recursive: true });
