@@ -50,6 +50,7 @@ test("a name and a subnet are enough", () => {
     stateDir: "/var/lib/flatnet",
     socket: "/run/flatnet/flatnetd.sock",
     peers: undefined,
+    kubernetes: undefined,
     logLevel: "info",
     mtu: 0,
     antiSpoof: true,
@@ -386,4 +387,56 @@ test("masquerading is refused where nobody says what is inside the cluster", () 
   );
   expect(parse([...GOOD, ...egress, "--peers", "/p.yaml"], bgp).egress.masquerade).toBe(true);
   expect(parse([...GOOD, ...egress, "--egress-except", "10.244.0.0/16"], bgp).egress.masquerade).toBe(true);
+});
+
+const IN_KUBERNETES = ["--node-name", "node1", "--kubernetes", "true"];
+
+test("in Kubernetes a name is enough", () => {
+  const { podCIDRs, kubernetes } = parse(IN_KUBERNETES);
+  expect(podCIDRs).toEqual([]);
+  expect(kubernetes).toEqual({ kubeconfig: undefined, apiServer: undefined, serviceAccountDir: undefined });
+});
+
+test("how Kubernetes is reached is a file's keys, or flags", () => {
+  const keys = "enabled: true, kubeconfig: /k, apiServer: 'https://[fd00::1]:6443', serviceAccountDir: /s";
+  const expected = { kubeconfig: "/k", apiServer: "https://[fd00::1]:6443", serviceAccountDir: "/s" };
+  expect(parse([], `nodeName: node1\nkubernetes: { ${keys} }`).kubernetes).toEqual(expected);
+  const flags = ["--kubeconfig", "/k", "--api-server", "https://[fd00::1]:6443"];
+  expect(parse([...IN_KUBERNETES, ...flags], "kubernetes: { serviceAccountDir: /s }").kubernetes).toEqual(expected);
+});
+
+test("in Kubernetes, subnets that are given stand", () => {
+  const config = parse([...IN_KUBERNETES, "--pod-cidr", "10.244.1.0/24"]);
+  expect(config.podCIDRs.map(formatPrefix)).toEqual(["10.244.1.0/24"]);
+  expect(refusal([...IN_KUBERNETES, "--pod-cidr", "x"]).message).toContain('--pod-cidr: "x" is not a subnet');
+});
+
+test("a Kubernetes that is switched off gives no subnets", () => {
+  expect(parse([...GOOD, "--kubernetes", "false", "--kubeconfig", "/k"]).kubernetes).toBeUndefined();
+  expect(refusal(["--node-name", "node1", "--kubernetes", "false"]).message).toBe("--pod-cidr is missing");
+});
+
+test("rules about the subnets of other nodes stand in Kubernetes, where all nodes have one configuration", () => {
+  const { rules } = parse([...IN_KUBERNETES, "--exclude", "10.244.9.0/28"]);
+  expect(rules.excluded).toEqual([parseRange("10.244.9.0/28")]);
+});
+
+test("in Kubernetes it is known what is inside the cluster", () => {
+  const args = [...IN_KUBERNETES, "--egress-masquerade", "true"];
+  expect(parse(args, "routes: { mode: bgp }").egress.masquerade).toBe(true);
+});
+
+test.for<[args: string[], file: string | undefined, message: string]>([
+  [["--peers", "/p.yaml"], undefined, "--peers is /p.yaml: with --kubernetes the nodes are Kubernetes'"],
+  [["--api-server", "node1"], undefined, '--api-server is "node1": is not a URL like https://HOST:PORT'],
+  [["--api-server", "https://me:secret@node1"], undefined, "is not a URL like https://HOST:PORT"],
+  [["--kubeconfig", "k"], undefined, '--kubeconfig is "k": is not an absolute path'],
+  [["--mtu", "1279"], undefined, "--mtu is 1279: IPv6 needs at least 1280"],
+  [[], "kubernetes: { token: x }", "kubernetes.token is no key of the configuration"],
+])("in Kubernetes %j with the file %j is refused", ([args, file, message]) => {
+  expect(refusal([...IN_KUBERNETES, ...args], file).message).toContain(message);
+});
+
+test.for(["yes", ""])("--kubernetes %j is neither on nor off", (text) => {
+  expect(refusal([...GOOD, "--kubernetes", text]).message).toContain(`--kubernetes is ${JSON.stringify(text)}: `);
 });

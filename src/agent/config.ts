@@ -18,10 +18,12 @@ export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
 
 export interface Config {
   readonly nodeName: string;
-  /** This node's own subnets, at least one. */
+  /** This node's own subnets, at least one; none where Kubernetes is to say them. */
   readonly podCIDRs: readonly Prefix[];
-  /** What in them is drained, excluded, or a pool's own; fits them. */
+  /** What in them is drained, excluded, or a pool's own; fits them. Without subnets it may be about any node's. */
   readonly rules: AddressRules;
+  /** Where Kubernetes is, as the source of nodes; absent where it isn't asked. */
+  readonly kubernetes: KubernetesConf | undefined;
   /** Directory of the database and the journal; made where it's missing. */
   readonly stateDir: string;
   /** Path of the gRPC socket. */
@@ -55,6 +57,16 @@ export interface Config {
   readonly metricsAddress: { readonly host: string; readonly port: number } | undefined;
 }
 
+/** How the API server is reached. Without a kubeconfig it is as a pod does: by its service account. */
+export interface KubernetesConf {
+  /** Path of a kubeconfig. */
+  readonly kubeconfig: string | undefined;
+  /** URL of the API server, in the place of the one that the kubeconfig or the pod's environment says. */
+  readonly apiServer: string | undefined;
+  /** Where the service account's token and CA are; the pod's usual directory where it isn't given. */
+  readonly serviceAccountDir: string | undefined;
+}
+
 /** A configuration that can't be used. The message names every flag or key that is wrong, with its value. */
 export class ConfigError extends Error {
   override readonly name = "ConfigError";
@@ -66,15 +78,19 @@ export class ConfigError extends Error {
 }
 
 export const USAGE = `usage: flatnetd --node-name NAME --pod-cidr CIDR [--pod-cidr CIDR] [options]
+       flatnetd --node-name NAME --kubernetes true [options]
 
   --config FILE          YAML with these flags as keys: nodeName, podCIDRs, stateDir, …; flags win
-  --node-name NAME       this node's name in the peers file
+  --node-name NAME       this node's name in the peers file, or in Kubernetes
   --pod-cidr CIDR        a subnet of this node; again for more, of either family
   --draining-cidr CIDR   one of them that gives out nothing new; who has an address in it keeps it
   --exclude RANGE        addresses that are never given out: 10.244.1.0/28, or 10.244.1.200-10.244.1.210
   --state-dir DIR        database and journal (default /var/lib/flatnet)
   --socket PATH          gRPC socket of the plugin (default /run/flatnet/flatnetd.sock)
   --peers FILE           YAML with the nodes of the cluster; watched
+  --kubernetes BOOLEAN   the nodes and this node's subnets are those of Kubernetes (default false)
+  --kubeconfig FILE      how its API server is reached (default: as a pod does, by its service account)
+  --api-server URL       the API server, in the place of the one said there
   --log-level LEVEL      ${LOG_LEVELS.join(", ")} (default info)
   --mtu BYTES            MTU of pods (default 0: the smallest of the uplinks)
   --anti-spoof BOOLEAN   drop what a pod sends from a foreign address (default true)
@@ -95,6 +111,12 @@ const PoolSchema = v.strictObject({
   ranges: v.pipe(v.array(v.string()), v.minLength(1, "has no range")),
   namespaces: v.optional(v.array(v.pipe(v.string(), v.minLength(1, "is not a namespace"))), []),
 });
+
+/** Credentials have other places, and the path is the API's. */
+const ApiServer = v.pipe(
+  v.string(),
+  v.regex(/^https?:\/\/(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?\/?$/i, "is not a URL like https://HOST:PORT"),
+);
 
 const MAIN_TABLE = 254;
 /** Table 0 is no table, and the kernel's own (local, 255) takes no route of ours. */
@@ -124,6 +146,15 @@ const Schema = v.strictObject({
     "/run/flatnet/flatnetd.sock",
   ),
   peers: v.optional(path),
+  kubernetes: v.optional(
+    v.strictObject({
+      enabled: v.optional(v.boolean(), false),
+      kubeconfig: v.optional(path),
+      apiServer: v.optional(ApiServer),
+      serviceAccountDir: v.optional(path),
+    }),
+    {},
+  ),
   routes: v.optional(
     v.strictObject({
       mode: v.optional(v.picklist(["static", "bgp"], "is neither static nor bgp"), "static"),
@@ -150,6 +181,12 @@ const Schema = v.strictObject({
   historyDays: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3_650)), 7),
 });
 
+/** Kubernetes says the subnets where nobody else does. */
+const SchemaInKubernetes = v.strictObject({
+  ...Schema.entries,
+  podCIDRs: v.optional(Schema.entries.podCIDRs),
+});
+
 /** The flag of each key, and how its text becomes the key's value. A flag that may come again makes a list. */
 const FLAGS: Readonly<Record<string, { key: string; again?: true; read: (text: string) => unknown }>> = {
   "node-name": { key: "nodeName", read: (text) => text },
@@ -159,6 +196,9 @@ const FLAGS: Readonly<Record<string, { key: string; again?: true; read: (text: s
   "state-dir": { key: "stateDir", read: (text) => text },
   socket: { key: "socket", read: (text) => text },
   peers: { key: "peers", read: (text) => text },
+  kubernetes: { key: "kubernetes.enabled", read: toBoolean },
+  kubeconfig: { key: "kubernetes.kubeconfig", read: (text) => text },
+  "api-server": { key: "kubernetes.apiServer", read: (text) => text },
   "log-level": { key: "logLevel", read: (text) => text },
   mtu: { key: "mtu", read: toNumber },
   "anti-spoof": { key: "antiSpoof", read: toBoolean },
@@ -212,9 +252,13 @@ export function parseConfig(args: readonly string[], readFile: (path: string) =>
     if (text !== undefined || !names.has(key)) names.set(key, `--${flag}`);
   }
   const nameOf = (key: string) => names.get(key) ?? key;
-  const result = v.safeParse(Schema, given);
+  const inKubernetes = Object(given["kubernetes"])["enabled"] === true;
+  const result = v.safeParse(inKubernetes ? SchemaInKubernetes : Schema, given);
   if (!result.success) throw invalid(result.issues.map((issue) => describe(issue, nameOf)));
-  const { podCIDRs, drainingCIDRs, excluded, pools, peers, egress, metricsAddress = "", ...rest } = result.output;
+  const { podCIDRs = [], drainingCIDRs, excluded, pools, peers, egress, metricsAddress = "", ...rest } = result.output;
+  if (inKubernetes && peers !== undefined) {
+    throw invalid([`${nameOf("peers")} is ${peers}: with ${nameOf("kubernetes.enabled")} the nodes are Kubernetes'`]);
+  }
   const prefixes = parseSubnets(podCIDRs, nameOf("podCIDRs"));
   const rules: AddressRules = {
     draining: parseSubnets(drainingCIDRs, nameOf("drainingCIDRs")),
@@ -223,12 +267,15 @@ export function parseConfig(args: readonly string[], readFile: (path: string) =>
       return { name, ranges: parseRanges(ranges, `pools.${name}.ranges`), namespaces };
     }),
   };
-  checkRules(prefixes, rules);
-  const [family, least] = prefixes.some((prefix) => prefix.family === 6) ? [6, 1280] : [4, 68];
+  // Those that are about the subnets of a node can only be compared with them: see own-rules.ts.
+  if (prefixes.length > 0) checkRules(prefixes, rules);
+  const mayHaveIPv6 = prefixes.length === 0 || prefixes.some((prefix) => prefix.family === 6);
+  const [family, least] = mayHaveIPv6 ? [6, 1280] : [4, 68];
   if (rest.mtu !== 0 && rest.mtu < least) {
     throw invalid([`${nameOf("mtu")} is ${rest.mtu}: IPv${family} needs at least ${least}`]);
   }
-  if (egress.masquerade && rest.routes.mode === "bgp" && peers === undefined && egress.exceptCIDRs.length === 0) {
+  const knowsNodes = inKubernetes || peers !== undefined || egress.exceptCIDRs.length > 0;
+  if (egress.masquerade && rest.routes.mode === "bgp" && !knowsNodes) {
     const problem = `${nameOf("egress.masquerade")} needs to know what is inside the cluster`;
     throw invalid([
       `${problem}: name the nodes (${nameOf("peers")}) or their subnets (${nameOf("egress.exceptCIDRs")})`,
@@ -239,9 +286,14 @@ export function parseConfig(args: readonly string[], readFile: (path: string) =>
     podCIDRs: prefixes,
     rules,
     peers,
+    kubernetes: inKubernetes ? parseKubernetes(rest.kubernetes) : undefined,
     egress: parseEgress(egress, nameOf),
     metricsAddress: parseHostPort(metricsAddress),
   };
+}
+
+function parseKubernetes({ kubeconfig, apiServer, serviceAccountDir }: Partial<KubernetesConf>): KubernetesConf {
+  return { kubeconfig, apiServer, serviceAccountDir };
 }
 
 /** The name of a key, and of those within it. */
