@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How objects stand in the cache: as JSON of the parsed values. Records are additive: a reader fills in what an older program
+// did not write, and passes over what a newer one did.
+import { crc32 } from "node:zlib";
+import type { KubeNamespace, KubeNode, KubePod } from "./objects.ts";
+
+/** Objects of one kind, or some of them that are selected for a purpose: it has its own name then. */
+export interface CachedKind<T> {
+  /** Part of the keys on disk: letters and hyphens. */
+  readonly name: string;
+  /** Raised only when an older reader would misunderstand a record: what has another version is learned again. */
+  readonly version: number;
+  /** What the fields are that a record hasn't; a field that is not here is in every record. */
+  readonly defaults: Partial<T>;
+}
+
+export const NODES: CachedKind<KubeNode> = {
+  name: "nodes",
+  version: 1,
+  defaults: { uid: "", podCIDRs: [], addresses: [], annotations: {}, labels: {}, taints: [], problem: undefined },
+};
+
+/** This node as it last was, even when the API server has it no more: its pods live on. */
+export const OWN_NODE: CachedKind<KubeNode> = { ...NODES, name: "own-node" };
+
+const PODS: CachedKind<KubePod> = {
+  name: "pods",
+  version: 1,
+  defaults: { nodeName: "", hostNetwork: false, addresses: [], labels: {}, annotations: {}, ports: [], ended: false },
+};
+
+/** The pods of this node. */
+export const OWN_PODS: CachedKind<KubePod> = { ...PODS, name: "own-pods" };
+
+export const NAMESPACES: CachedKind<KubeNamespace> = { name: "namespaces", version: 1, defaults: { labels: {} } };
+
+/** A record that is not as it was written. */
+export class CachedRecordError extends Error {
+  override readonly name = "CachedRecordError";
+  readonly code = "CACHED_RECORD_DAMAGED";
+}
+
+const CHECKSUM_DIGITS = 8;
+
+/**
+ * A value as text, behind its checksum: LevelDB doesn't look at its own. JSON has neither bytes nor big numbers; they are
+ * objects with a key that no label or annotation can have.
+ */
+export function encodeCached(value: unknown): string {
+  const json = JSON.stringify(value, (_, inner: unknown) => {
+    if (typeof inner === "bigint") return { $number: inner.toString() };
+    if (inner instanceof Uint8Array) return { $bytes: Array.from(inner) };
+    return inner;
+  });
+  return checksum(json) + json;
+}
+
+/** @throws CachedRecordError */
+export function decodeCached(text: string): object {
+  const json = text.slice(CHECKSUM_DIGITS);
+  if (text.slice(0, CHECKSUM_DIGITS) !== checksum(json)) throw new CachedRecordError("a record has a wrong checksum");
+  try {
+    return Object(JSON.parse(json, revive));
+  } catch (cause) {
+    throw new CachedRecordError(`a record is not as it was written: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function revive(_: string, value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  if ("$number" in value) return BigInt(String(value.$number));
+  if ("$bytes" in value) return Uint8Array.from(value.$bytes as number[]);
+  return value;
+}
+
+function checksum(json: string): string {
+  return crc32(json).toString(16).padStart(CHECKSUM_DIGITS, "0");
+}
