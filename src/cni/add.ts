@@ -5,6 +5,7 @@ import { hostLinkName, netnsIdentity } from "../net/names.ts";
 import { planPodNetwork } from "../podnet/plan.ts";
 import { applyPodNetwork, refuseWhenUp, removeRulesAt } from "./apply.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
+import { daemonsBandwidth } from "./bandwidth.ts";
 import type { PluginConf, RouteConf } from "./conf.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 import { assertPool, IpamClient, podAddresses } from "./ipam-client.ts";
@@ -41,7 +42,8 @@ export function add(world: World, args: CmdArgs, conf: PluginConf): Outcome {
       if (allocation.existed) removeRulesAt(sys, hostIfname, args.netns);
       const addresses = podAddresses(allocation.addresses);
       const mtu = chooseMtu(conf, allocation.mtu, addresses);
-      const plan = planPodNetwork(attachment, args.pod, addresses, mtu, conf, sha256);
+      const bandwidth = conf.bandwidth ?? daemonsBandwidth(allocation.bandwidth);
+      const plan = planPodNetwork(attachment, args.pod, addresses, mtu, { ...conf, bandwidth }, sha256);
       const made = applyPodNetwork(sys, plan, { fd, path: args.netns }, undo);
       const own = planResult(made, args.netns, conf.dns, conf.cniVersion);
       const result = conf.prevResult === undefined ? own : appendResult(conf.prevResult, own);

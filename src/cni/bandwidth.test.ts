@@ -11,7 +11,7 @@ import {
   type TokenBucket,
 } from "../netlink/tc.ts";
 import { type Bandwidth, bandwidthProblems, bandwidthRequests, toTokenBucket } from "../podnet/bandwidth.ts";
-import { parseBandwidth } from "./bandwidth.ts";
+import { daemonsBandwidth, parseBandwidth } from "./bandwidth.ts";
 import { CniError } from "./errors.ts";
 
 const LINK = { hostIndex: 7, hostName: "flabc", podIndex: 2, podName: "eth0", mtu: 1500 };
@@ -224,3 +224,11 @@ function tellAsKernel({ rate, burst, limit }: TokenBucket): TbfState {
   const nanoseconds = (BigInt(burst) * (multiplier & 0xffff_ffffn)) >> shift;
   return { rate, burstTicks: Number((nanoseconds >> 6n) & 0xffff_ffffn), limit, peak: false };
 }
+
+test("what the daemon tells limits as the runtime's rate without burst does", () => {
+  expect(daemonsBandwidth({ ingressRate: 10_000_000n, egressRate: 1_000_000_000_000n })).toEqual(
+    parseBandwidth({ ingressRate: 10_000_000, egressRate: 1_000_000_000_000 }),
+  );
+  expect(daemonsBandwidth({ ingressRate: 10_000_000n, egressRate: 0n })?.egress).toBeUndefined();
+  expect(daemonsBandwidth(undefined)).toBeUndefined();
+});

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The capability "bandwidth" (CNI CONVENTIONS.md): how fast a pod may receive and send, as it is asked for. Pure.
+import type { Bandwidth as BandwidthMessage } from "../gen/flatnet/ipam/v1/ipam.ts";
 import type { Bandwidth, RateLimit } from "../podnet/bandwidth.ts";
 import { asCapability, asInteger, type Fields, invalid, present } from "./fields.ts";
 
@@ -32,6 +33,15 @@ export function parseBandwidth(value: unknown): Bandwidth | undefined {
   const ingress = parseLimit(fields, "ingressRate", "ingressBurst");
   const egress = parseLimit(fields, "egressRate", "egressBurst");
   return ingress === undefined && egress === undefined ? undefined : { ingress, egress };
+}
+
+/** What the daemon knows of the pod's limits, for a runtime that says none; rates only. */
+export function daemonsBandwidth(message: BandwidthMessage | undefined): Bandwidth | undefined {
+  if (message === undefined) return undefined;
+  const limit = (rate: bigint): RateLimit | undefined => {
+    return rate < LEAST_RATE ? undefined : { rate: Number(rate), burst: defaultBurst(Number(rate)) };
+  };
+  return { ingress: limit(message.ingressRate), egress: limit(message.egressRate) };
 }
 
 /** 0, null and a missing field are the same: not limited, or not said. */

@@ -5,6 +5,7 @@ import { differences } from "../podnet/differences.ts";
 import { observe } from "../podnet/observe.ts";
 import { planPodNetwork } from "../podnet/plan.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
+import { daemonsBandwidth } from "./bandwidth.ts";
 import type { IpamConf, PluginConf, PortMapping } from "./conf.ts";
 import { CNI_CODES, CniError } from "./errors.ts";
 import { IpamClient, podAddresses } from "./ipam-client.ts";
@@ -33,7 +34,8 @@ export function check(world: World, args: CmdArgs, conf: PluginConf): Outcome {
     const addresses = record === undefined ? addressesOf(previous, own) : podAddresses(record.addresses);
     if (addresses.length > 0) {
       const mtu = conf.mtu === 0 ? (previous.interfaces[own]?.mtu ?? 0) : conf.mtu;
-      const plan = planPodNetwork(attachmentOf(conf.name, args), args.pod, addresses, mtu, conf, world.sha256);
+      const wishes = { ...conf, bandwidth: conf.bandwidth ?? daemonsBandwidth(record?.bandwidth) };
+      const plan = planPodNetwork(attachmentOf(conf.name, args), args.pod, addresses, mtu, wishes, world.sha256);
       found.push(...differences(plan, observe(sys, plan, { fd, path: args.netns })));
     }
     report(found);

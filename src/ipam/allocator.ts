@@ -127,7 +127,7 @@ export class Allocator {
       if (choice === undefined) return this.#exhausted(family, pool, steadyMs);
       choices.push(choice);
     }
-    const { attachment, pod, netns, hostIfname, portMappings, aliases, podEnd, sticky } = request;
+    const { attachment, pod, netns, hostIfname, portMappings, aliases, podEnd, sticky, bandwidth } = request;
     const record: AllocationRecord = {
       attachment,
       pod,
@@ -137,6 +137,7 @@ export class Allocator {
       portMappings,
       aliases,
       podEnd,
+      bandwidth,
       allocatedAtMs: nowMs,
       confirmedAtMs: nowMs,
       bootId,
@@ -172,10 +173,10 @@ export class Allocator {
   }
 
   #planExisting(existing: AllocationRecord, request: AllocationRequest, bootId: string, nowMs: number): AllocatePlan {
-    const { pod, netns, hostIfname, portMappings, aliases, podEnd, attachment } = request;
+    const { pod, netns, hostIfname, portMappings, aliases, podEnd, bandwidth, attachment } = request;
     const { sticky: _, ...rest } = existing;
     const sticky = request.sticky === undefined ? {} : { sticky: request.sticky };
-    const attributes = { pod, netns, hostIfname, portMappings, aliases, podEnd, adoption: undefined };
+    const attributes = { pod, netns, hostIfname, portMappings, aliases, podEnd, bandwidth, adoption: undefined };
     const record = { ...rest, ...sticky, ...attributes, confirmedAtMs: nowMs, bootId };
     const steadyMs = this.#steady(nowMs);
     const made: AllocationRecord[] = [];

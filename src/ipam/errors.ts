@@ -30,9 +30,12 @@ export type IpamErrorCode =
 export class IpamError extends Error {
   override readonly name = "IpamError";
   readonly code: IpamErrorCode;
-  constructor(code: IpamErrorCode, message: string, cause?: unknown) {
+  /** Which part of the request can't be had, where it is one of these. */
+  readonly wish: "addresses" | "pool" | undefined;
+  constructor(code: IpamErrorCode, message: string, cause?: unknown, wish?: "addresses" | "pool") {
     super(message, { cause });
     this.code = code;
+    this.wish = wish;
   }
 }
 

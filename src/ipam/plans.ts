@@ -5,7 +5,7 @@ import type { Family } from "../net/address.ts";
 import type { Attachment } from "../net/names.ts";
 import type { SubnetCounts } from "./address-space.ts";
 import type { PodEnd } from "./pod-end.ts";
-import type { AllocationRecord, Change, PodName, PortMapping, Sticky } from "./records.ts";
+import type { AllocationRecord, Bandwidth, Change, PodName, PortMapping, Sticky } from "./records.ts";
 
 /** A wish for addresses, already validated. */
 export interface AllocationRequest {
@@ -27,6 +27,8 @@ export interface AllocationRequest {
   readonly pool?: string | undefined;
   /** Whom the addresses are kept for when they are given back, and who gets those that were. */
   readonly sticky?: Sticky | undefined;
+  /** The pod's limits, for a runtime that says none. */
+  readonly bandwidth?: Bandwidth | undefined;
 }
 
 /** Which addresses an attachment gets, and where they are. */

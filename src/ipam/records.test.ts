@@ -324,3 +324,22 @@ test("an address that is held does not count as released", () => {
     ]).released.size,
   ).toBe(0);
 });
+
+test("limits are read as they were written, a record of before has none, and ones that make no sense are refused", () => {
+  const limited = { ...record, bandwidth: { ingressRate: 1_000_000, egressRate: 0 } };
+  const [write] = writesOf({ kind: "confirm", record: limited });
+  expect(write?.type === "put" && parseAllocation(KEY, write.value)).toEqual(limited);
+  const [before] = writesOf({ kind: "confirm", record });
+  expect(before?.type === "put" && before.value).not.toContain("bandwidth");
+  const rate = 1_000;
+  for (const wrong of [
+    null,
+    1,
+    {},
+    { ingressRate: rate },
+    { ingressRate: -1, egressRate: 0 },
+    { ingressRate: 1.5, egressRate: 0 },
+  ]) {
+    expect(failureOf(() => parseAllocation(KEY, json({ bandwidth: wrong }))).code).toBe("RECORD_INVALID");
+  }
+});

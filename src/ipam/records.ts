@@ -53,6 +53,12 @@ export interface Sticky {
   readonly ttlMs: number;
 }
 
+/** How fast a pod may receive and send, in bits a second; 0 is not limited. */
+export interface Bandwidth {
+  readonly ingressRate: number;
+  readonly egressRate: number;
+}
+
 /**
  * An attachment and the addresses it holds. One without interface name is not a container's but its network's gateway: see
  * gatewayAttachment.
@@ -85,6 +91,8 @@ export interface AllocationRecord {
   readonly sticky?: Sticky;
   /** How it was taken over from another plugin; absent when an ADD has asked for it. */
   readonly adoption?: Adoption | undefined;
+  /** The limits that the daemon told the plugin, which it sets unless the runtime has some; absent when none. */
+  readonly bandwidth?: Bandwidth | undefined;
   /** Fields of a newer writer, kept when the record is written again. */
   readonly extra: Readonly<Record<string, unknown>>;
 }
@@ -218,6 +226,7 @@ export function putAllocation(record: AllocationRecord): Write {
       adoption: record.adoption,
       pool: record.pool,
       sticky: record.sticky,
+      bandwidth: record.bandwidth,
     }),
   };
 }
@@ -242,6 +251,7 @@ export function parseAllocation(key: string, value: string): AllocationRecord {
     adoption,
     pool,
     sticky,
+    bandwidth,
     ...extra
   } = parseValue(key, value);
   const attachment = {
@@ -268,6 +278,7 @@ export function parseAllocation(key: string, value: string): AllocationRecord {
     ...(pool === undefined ? {} : { pool: string(key, "pool", pool) }),
     ...(sticky === undefined ? {} : { sticky: parseSticky(key, sticky) }),
     ...(adoption === undefined ? {} : { adoption: parseAdoption(key, adoption) }),
+    ...(bandwidth === undefined ? {} : { bandwidth: parseBandwidth(key, bandwidth) }),
     extra,
   };
 }
@@ -367,6 +378,16 @@ function parseAdoption(key: string, value: unknown): Adoption {
   const adoption = readAdoption(value);
   if (adoption === undefined) throw invalid(key, "adoption", value);
   return adoption;
+}
+
+function parseBandwidth(key: string, value: unknown): Bandwidth {
+  const { ingressRate, egressRate } = isObject(value) ? value : {};
+  if (!isRate(ingressRate) || !isRate(egressRate)) throw invalid(key, "bandwidth", value);
+  return { ingressRate, egressRate };
+}
+
+function isRate(value: unknown): value is number {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }
 
 function parsePodEndOf(key: string, value: unknown): PodEnd {

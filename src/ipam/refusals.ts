@@ -2,16 +2,32 @@
 //
 // What people are told when an attachment gets nothing. Whatever is somebody else's is named together with its holder.
 
-import { IpamError, quote } from "./errors.ts";
+import { IpamError, type IpamErrorCode, quote } from "./errors.ts";
 import { DEFAULT_POOL } from "./layout.ts";
 import type { Holders, Refusal } from "./plans.ts";
 import { describePort } from "./port-index.ts";
 import { type AllocationRecord, isGateway } from "./records.ts";
 
 export function refusalError(refusal: Refusal): IpamError {
+  const [code, message] = describeRefusal(refusal);
+  return new IpamError(code, message, undefined, WISHES[refusal.kind]);
+}
+
+/** The refusals that are about what was asked for, and not about what everybody needs. */
+const WISHES: Readonly<Partial<Record<Refusal["kind"], "addresses" | "pool">>> = {
+  outOfRange: "addresses",
+  draining: "addresses",
+  otherPool: "addresses",
+  addressKept: "addresses",
+  addressTaken: "addresses",
+  differs: "addresses",
+  unknownPool: "pool",
+};
+
+function describeRefusal(refusal: Refusal): [IpamErrorCode, string] {
   switch (refusal.kind) {
     case "exhausted":
-      return new IpamError("IPAM_EXHAUSTED", describeExhaustion(refusal));
+      return ["IPAM_EXHAUSTED", describeExhaustion(refusal)];
     case "outOfRange": {
       const { address, reservedIn, excludedBy, subnets } = refusal;
       const why =
@@ -22,57 +38,51 @@ export function refusalError(refusal: Refusal): IpamError {
             : subnets.length > 0
               ? `is in none of this node's subnets: ${subnets.join(", ")}`
               : "is of a family that this node has no subnet of";
-      return new IpamError("IPAM_OUT_OF_RANGE", `requested address ${address} ${why}`);
+      return ["IPAM_OUT_OF_RANGE", `requested address ${address} ${why}`];
     }
     case "draining":
-      return new IpamError(
+      return [
         "IPAM_OUT_OF_RANGE",
         `requested address ${refusal.address} is in ${refusal.subnet}, which is draining: nothing new is given out of it`,
-      );
+      ];
     case "otherPool":
-      return new IpamError(
+      return [
         "IPAM_OUT_OF_RANGE",
         `requested address ${refusal.address} is of pool ${refusal.pool}, and the attachment gets its addresses of pool ${refusal.wanted}`,
-      );
+      ];
     case "unknownPool":
-      return new IpamError(
+      return [
         "IPAM_INVALID",
         `pool is ${quote(refusal.pool)}; it must be one that this node has: ${refusal.known.join(", ")}`,
-      );
+      ];
     case "addressKept": {
       const seconds = Math.ceil(refusal.forMs / 1000);
-      return new IpamError(
+      return [
         "IPAM_TAKEN",
         `requested address ${refusal.address} is kept for ${refusal.owner} for another ${seconds} s`,
-      );
+      ];
     }
     case "addressTaken":
-      return new IpamError(
-        "IPAM_TAKEN",
-        `requested address ${refusal.address} is held by ${describeHolder(refusal.holder)}`,
-      );
+      return ["IPAM_TAKEN", `requested address ${refusal.address} is held by ${describeHolder(refusal.holder)}`];
     case "linkTaken":
-      return new IpamError("IPAM_TAKEN", `host link ${refusal.hostIfname} is ${describeHolder(refusal.holder)}'s`);
+      return ["IPAM_TAKEN", `host link ${refusal.hostIfname} is ${describeHolder(refusal.holder)}'s`];
     case "portTaken": {
       const { wanted, held, holder } = refusal;
-      return new IpamError(
-        "IPAM_TAKEN",
-        `${describePort(wanted)} is taken: ${describeHolder(holder)} has ${describePort(held)}`,
-      );
+      return ["IPAM_TAKEN", `${describePort(wanted)} is taken: ${describeHolder(holder)} has ${describePort(held)}`];
     }
     case "differs": {
       const { record, requested } = refusal;
       const has = record.addresses.join(" and ");
-      return new IpamError(
+      return [
         "IPAM_PRECONDITION",
         `${describeHolder(record)} has ${has} already and asks for ${requested.join(" and ")}`,
-      );
+      ];
     }
     case "noGateway":
-      return new IpamError(
+      return [
         "IPAM_PRECONDITION",
         `${describeHolder(refusal.record)} has ${refusal.address}, whose subnet is not this node's any more or gives out nothing new, so there is no gateway for it`,
-      );
+      ];
   }
 }
 

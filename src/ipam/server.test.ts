@@ -8,7 +8,9 @@ import { dirname, join } from "node:path";
 import { Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
+import { IpamError } from "./errors.ts";
 import type { PodEnd } from "./pod-end.ts";
+import type { PodWish, PodWishes } from "./pod-wishes.ts";
 import { type IpamLog, serveIpam, toServiceDefinition } from "./server.ts";
 import { IpamService } from "./service.ts";
 import { parseSnapshot } from "./snapshot.ts";
@@ -30,7 +32,13 @@ function memoryLog(): IpamLog & { lines: Line[] } {
 }
 
 async function served(
-  options: { subnets?: string[]; cooldownMs?: number; gate?: () => Promise<void>; disk?: MemoryDisk } = {},
+  options: {
+    subnets?: string[];
+    cooldownMs?: number;
+    gate?: () => Promise<void>;
+    disk?: MemoryDisk;
+    wishes?: PodWishes;
+  } = {},
 ) {
   const dir = await temporaryDirectory();
   const socketPath = join(dir, "ipam.sock");
@@ -46,6 +54,7 @@ async function served(
   const server = await serveIpam({
     service,
     mtu: () => 1450,
+    wishes: options.wishes,
     routesSynced: () => synced.value,
     kernelMarks: async () => [],
     nodeRoutes: async () => [],
@@ -726,3 +735,90 @@ test.for(["its deadline passes", "it cancels"])(
     expect((await service.list()).allocations).toEqual([]);
   },
 );
+
+describe("what a pod wishes", () => {
+  const NOTHING: PodWish = { addresses: undefined, pool: undefined, mtu: undefined, bandwidth: undefined };
+
+  /** Wishes by the pods' names, and what was refused. */
+  function wishing(wishes: Record<string, Partial<PodWish>>): PodWishes & { refusals: string[] } {
+    const refusals: string[] = [];
+    return {
+      refusals,
+      of: async ({ pod }) => (pod === undefined ? undefined : { ...NOTHING, ...wishes[pod.name] }),
+      refused: ({ pod }, reason) => void refusals.push(`${pod?.name}: ${reason}`),
+    };
+  }
+  const at = <T>(value: T) => ({ value, where: "annotation x/y" });
+
+  test("it gets: address, MTU and limits, and the record has the limits", async () => {
+    const bandwidth = { ingressRate: 1_000_000, egressRate: 0 };
+    const wishes = wishing({ "pod-a": { addresses: at(["10.244.1.9"]), mtu: 1400, bandwidth } });
+    const { client } = await served({ wishes });
+    const wire = { ingressRate: 1_000_000n, egressRate: 0n };
+    const given = { addresses: ["10.244.1.9", "fd00:10:244:1::1"], mtu: 1400, bandwidth: wire };
+    expect(await client.allocate(request("a"))).toMatchObject(given);
+    expect(await client.allocate(request("a"))).toMatchObject({ ...given, existed: true });
+    expect((await client.get({ attachment: attachment("a") })).allocation).toMatchObject({ bandwidth: wire });
+    expect(await client.allocate(request("b"))).toMatchObject({ mtu: 1450, bandwidth: undefined });
+  });
+
+  test("it doesn't get where the runtime asks for something itself", async () => {
+    const wishes = wishing({ "pod-a": { addresses: at(["10.244.1.9"]), pool: at("nowhere") } });
+    const { client } = await served({ wishes });
+    const asked = { ...request("a", { requestedAddresses: ["10.244.1.7"] }), pool: "default" };
+    expect(await client.allocate(asked)).toMatchObject({ addresses: ["10.244.1.7", "fd00:10:244:1::1"] });
+  });
+
+  test("is no limit where another plugin makes the link", async () => {
+    const wishes = wishing({ "pod-a": { bandwidth: { ingressRate: 1_000_000, egressRate: 0 } } });
+    const { client } = await served({ wishes });
+    const given = await client.allocate({ ...request("a"), hostIfname: "", withGateway: true });
+    expect(given).toMatchObject({ bandwidth: undefined });
+  });
+
+  test.each([
+    {
+      wish: { addresses: at(["10.244.1.1"]) },
+      code: status.ALREADY_EXISTS,
+      says: /^requested address 10.244.1.1 is held by .*pod-first/,
+    },
+    {
+      wish: { addresses: at(["192.0.2.1"]) },
+      code: status.OUT_OF_RANGE,
+      says: /^requested address 192.0.2.1 is in none/,
+    },
+    {
+      wish: { pool: at("db") },
+      code: status.INVALID_ARGUMENT,
+      says: /^pool is "db"; it must be one that this node has: default$/,
+    },
+  ])("is refused with the place where it stands: $says", async ({ wish, code, says }) => {
+    const wishes = wishing({ "pod-a": wish });
+    const { client, service } = await served({ wishes });
+    await client.allocate(request("first"));
+    const failure = await failureOf(client.allocate(request("a")));
+    expect(failure.code).toBe(code);
+    expect(failure.details).toMatch(/^annotation x\/y: /);
+    expect(failure.details.replace("annotation x/y: ", "")).toMatch(says);
+    expect(wishes.refusals).toEqual([`pod-a: ${failure.details}`]);
+    expect((await service.list()).allocations).toHaveLength(1);
+  });
+
+  test("is not blamed for what the runtime's own request is refused for", async () => {
+    const wishes = wishing({ "pod-a": { addresses: at(["10.244.1.9"]) } });
+    const { client } = await served({ wishes });
+    const failure = await failureOf(client.allocate({ ...request("a"), pool: "db" }));
+    expect(failure.details).toMatch(/^pool is "db"/);
+    expect(wishes.refusals).toEqual([]);
+  });
+
+  test("and nobody can read is the ADD's failure, and takes no address", async () => {
+    const of = () => Promise.reject(new IpamError("IPAM_INVALID", 'annotation x/y is "?"'));
+    const { client, service } = await served({ wishes: { of, refused() {} } });
+    expect(await failureOf(client.allocate(request("a")))).toMatchObject({
+      code: status.INVALID_ARGUMENT,
+      details: 'annotation x/y is "?"',
+    });
+    expect((await service.list()).allocations).toEqual([]);
+  });
+});

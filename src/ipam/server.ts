@@ -18,7 +18,9 @@ import { IpamServiceDefinition, type MessageFns } from "../gen/flatnet/ipam/v1/i
 import type { RestingAddress, SubnetCounts } from "./address-space.ts";
 import { IpamError } from "./errors.ts";
 import type { Tenure } from "./history.ts";
-import type { AllocationRecord } from "./records.ts";
+import type { AllocationRequest } from "./plans.ts";
+import { type PodWishes, refusedWish, withWish } from "./pod-wishes.ts";
+import type { AllocationRecord, Bandwidth } from "./records.ts";
 import type { KernelMark } from "./recovered.ts";
 import { addReflection } from "./reflection.ts";
 import {
@@ -44,6 +46,8 @@ export interface ServeIpamOptions {
   readonly service: IpamService;
   /** MTU in bytes for both ends of a link made now. */
   readonly mtu: () => number;
+  /** What pods wish beside what their runtime asks for; missing: nothing. */
+  readonly wishes?: PodWishes | undefined;
   /** Whether the routes to the other nodes have been in order once. */
   readonly routesSynced: () => boolean;
   /** What the kernel has of the node's attachments, for CheckConsistency. */
@@ -110,13 +114,25 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
     };
   };
 
+  /** What the runtime asks for, and beside it what the pod wishes. */
+  const allocate = async (asked: AllocationRequest, isAbandoned: () => Promise<boolean>) => {
+    const wish = await options.wishes?.of(asked);
+    const { request, sources } = withWish(asked, wish);
+    try {
+      return { request, mtu: wish?.mtu, given: await service.allocate(request, isAbandoned) };
+    } catch (error) {
+      const refused = refusedWish(error, sources);
+      if (refused !== undefined) options.wishes?.refused(asked, refused.message);
+      throw refused ?? error;
+    }
+  };
+
   server.addService(toServiceDefinition(), {
     allocate: unary(
       "Allocate",
       async (message: wire.AllocateRequest, trace, isAbandoned): Promise<wire.AllocateResponse> => {
-        const request = parseAllocateRequest(message);
-        const given = await service.allocate(request, isAbandoned);
-        const { addresses, subnets, gateways, existed, restCutShort, takenFrom, pool } = given;
+        const { request, mtu: wishedMtu, given } = await allocate(parseAllocateRequest(message), isAbandoned);
+        const { addresses, subnets, gateways, existed, restCutShort, takenFrom, pool, bandwidth } = given;
         if (restCutShort) {
           const fields = { ...request.attachment, addresses, gateways, requested: request.requestedAddresses };
           log.warn(
@@ -133,7 +149,7 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
         log.info({ ...request.attachment, ...pod, addresses, existed, ...trace }, "addresses given");
         globalThis.faultPoint?.("daemon.allocation-answered");
         const lists = { addresses: [...addresses], subnets: [...subnets], gateways: [...gateways] };
-        return { ...lists, mtu: mtu(), existed, pool };
+        return { ...lists, mtu: wishedMtu ?? mtu(), existed, pool, bandwidth: toBandwidth(bandwidth) };
       },
     ),
     release: unary("Release", async (message: wire.ReleaseRequest, trace): Promise<wire.ReleaseResponse> => {
@@ -271,7 +287,13 @@ function toAllocation(record: AllocationRecord): wire.Allocation {
     pool: record.pool ?? "",
     stickyOwner: record.sticky?.owner ?? "",
     adoption: record.adoption,
+    bandwidth: toBandwidth(record.bandwidth),
   };
+}
+
+function toBandwidth(bandwidth: Bandwidth | undefined): wire.Bandwidth | undefined {
+  if (bandwidth === undefined) return undefined;
+  return { ingressRate: BigInt(bandwidth.ingressRate), egressRate: BigInt(bandwidth.egressRate) };
 }
 
 function toSubnet({ pools, ...counts }: SubnetCounts): wire.Subnet {

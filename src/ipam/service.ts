@@ -26,7 +26,7 @@ import {
 import { KeyedLock } from "./keyed-lock.ts";
 import { type AddressRules, DEFAULT_POOL } from "./layout.ts";
 import type { AllocationRequest } from "./plans.ts";
-import { type AllocationRecord, type Change, type Snapshot, writesOf } from "./records.ts";
+import { type AllocationRecord, type Bandwidth, type Change, type Snapshot, writesOf } from "./records.ts";
 import { type KernelMark, planRecovery, type Recovery } from "./recovered.ts";
 import { refusalError } from "./refusals.ts";
 import type { RecordStore } from "./store.ts";
@@ -92,6 +92,8 @@ export interface AllocateResult {
   readonly restCutShort: boolean;
   /** Name of the pool that the addresses were asked of when they were given. */
   readonly pool: string;
+  /** The pod's limits, as the record has them. */
+  readonly bandwidth: Bandwidth | undefined;
   /** Whom the addresses were kept for, and who lost them for want of another; worth a line in the log too. */
   readonly takenFrom: readonly string[];
 }
@@ -217,8 +219,8 @@ export class IpamService {
       }
       const { record, kind, subnets, gateways, restCutShort, takenFrom } = plan;
       const existed = kind === "existed";
-      const { addresses, pool = DEFAULT_POOL } = record;
-      return { addresses, subnets, gateways, existed, restCutShort, pool, takenFrom };
+      const { addresses, pool = DEFAULT_POOL, bandwidth } = record;
+      return { addresses, subnets, gateways, existed, restCutShort, pool, bandwidth, takenFrom };
     });
   }
 

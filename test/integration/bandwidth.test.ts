@@ -2,8 +2,12 @@
 //
 // The built plugin with the capability "bandwidth": what `tc` shows of a pod's links after ADD, what CHECK says, and that
 // nothing is left after DEL.
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { AllocateResponse } from "../../src/gen/flatnet/ipam/v1/ipam.ts";
 import { Cleanup, run } from "../helpers/daemon.ts";
+import { startFakeDaemon } from "../helpers/fake-daemon.ts";
 import { createNode, type FlatnetNode, NO_TRACES } from "../helpers/flatnet-node.ts";
 import { canUseKernel, type Netns } from "../helpers/netns.ts";
 import { type CniResult, createPod, failureOf, type Pod, resultOf } from "../helpers/plugin.ts";
@@ -90,6 +94,30 @@ describe.runIf(canUseKernel())("a pod with limits", () => {
     expect(failure.details).toContain("egress limit on eth0: the root qdisc is noqueue, not tbf");
     expect(failure.details).not.toContain("ingress");
     expect(await node.del(pod, limits)).toEqual(SILENCE);
+  });
+
+  test("that the daemon knows of is limited so, unless the runtime has limits itself", async () => {
+    const own = new Cleanup();
+    onTestFinished(() => own.run());
+    const socket = join(node.directory, `${randomUUID()}.sock`);
+    const allocate = () => ({
+      ...AllocateResponse.decode(new Uint8Array()),
+      addresses: ["10.79.1.5"],
+      mtu: 1400,
+      bandwidth: { ingressRate: 10_000_000n, egressRate: 0n },
+    });
+    await startFakeDaemon(socket, { allocate }, own);
+    const [pod, asking] = [await newPod(), await newPod()];
+    const result = resultOf(await node.add(pod, { socket }));
+    onTestFinished(async () => void (await node.del(pod, { socket })));
+    expect(result.interfaces.map(({ mtu }) => mtu)).toEqual([1400, 1400]);
+    expect(await rootQdisc(node.netns, hostEnd(result))).toMatchObject({ kind: "tbf", options: { rate: 1_250_000 } });
+    expect(await rootQdisc(pod.netns, "eth0")).toEqual(NOT_LIMITED);
+    const limits = { socket, runtimeConfig: { bandwidth: { egressRate: 8_000_000 } } };
+    const asked = resultOf(await node.add(asking, limits));
+    onTestFinished(async () => void (await node.del(asking, limits)));
+    expect(await rootQdisc(node.netns, hostEnd(asked))).toEqual(NOT_LIMITED);
+    expect((await rootQdisc(asking.netns, "eth0")).kind).toBe("tbf");
   });
 
   test("that makes no sense is refused with the field's name, and nothing is made", async () => {

@@ -339,7 +339,15 @@ describe.runIf(canUseKernel())("flatnet-ipam", () => {
     const cleanup = new Cleanup();
     onTestFinished(() => cleanup.run());
     const socket = join(node().directory, `${randomUUID()}.sock`);
-    const answer = { addresses: ["10.79.1.5"], mtu: 1500, existed: false, subnets: [], gateways: [], pool: "" };
+    const answer = {
+      addresses: ["10.79.1.5"],
+      mtu: 1500,
+      existed: false,
+      subnets: [],
+      gateways: [],
+      pool: "",
+      bandwidth: undefined,
+    };
     const fake = await startFakeDaemon(socket, { allocate: () => answer }, cleanup);
     const pod = await newPod();
     expect(failureOf(await runIpam(node(), "ADD", pod, { ipam: { socket } }))).toMatchObject({ code: 999 });
@@ -353,7 +361,7 @@ describe.runIf(canUseKernel())("flatnet-ipam", () => {
     const lists = { addresses: ["10.79.1.5"], subnets: ["10.79.1.0/24"], gateways: ["10.79.1.1"] };
     const fake = await startFakeDaemon(
       socket,
-      { allocate: () => ({ ...lists, mtu: 1500, existed: false, pool: "" }) },
+      { allocate: () => ({ ...lists, mtu: 1500, existed: false, pool: "", bandwidth: undefined }) },
       cleanup,
     );
     const pod = await newPod();

@@ -793,6 +793,7 @@ describe.runIf(canUseKernel())("a daemon that answers otherwise", () => {
       subnets: [],
       gateways: [],
       pool: "",
+      bandwidth: undefined,
     }));
     expect(failure).toMatchObject({ code: 999, msg: "the daemon's answer makes no sense" });
     expect(failure.details).toContain(addresses.at(-1) ?? "no address");
@@ -807,6 +808,7 @@ describe.runIf(canUseKernel())("a daemon that answers otherwise", () => {
       subnets: [],
       gateways: [],
       pool: "",
+      bandwidth: undefined,
     }));
     expect(failure).toMatchObject({ code: 999, details: expect.stringContaining(`mtu is ${mtu},`) });
     expect(fake.released).toEqual([pod.containerId]);
@@ -820,6 +822,7 @@ describe.runIf(canUseKernel())("a daemon that answers otherwise", () => {
       subnets: [],
       gateways: [],
       pool: "",
+      bandwidth: undefined,
     }));
     expect(fake.released).toEqual([]);
   });

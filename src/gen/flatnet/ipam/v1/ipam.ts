@@ -140,6 +140,14 @@ export interface AllocateResponse {
    * there were pools.
    */
   pool: string;
+  /** The pod's limits, where the daemon knows of any; the runtime's own go before them. */
+  bandwidth: Bandwidth | undefined;
+}
+
+/** How fast a pod may receive and send, in bits a second; 0 is not limited. */
+export interface Bandwidth {
+  ingressRate: bigint;
+  egressRate: bigint;
 }
 
 export interface ReleaseRequest {
@@ -308,6 +316,10 @@ export interface Allocation {
   pool: string;
   /** Whom the addresses will be kept for; empty when for nobody. */
   stickyOwner: string;
+  /** As the daemon told them (AllocateResponse); absent when it told none. */
+  bandwidth:
+    | Bandwidth
+    | undefined;
   /** How it was taken over, when no ADD has asked for it since; another plugin made its link then. */
   adoption: Adoption | undefined;
 }
@@ -1029,7 +1041,7 @@ export const PortMapping: MessageFns<PortMapping> = {
 };
 
 function createBaseAllocateResponse(): AllocateResponse {
-  return { addresses: [], mtu: 0, existed: false, subnets: [], gateways: [], pool: "" };
+  return { addresses: [], mtu: 0, existed: false, subnets: [], gateways: [], pool: "", bandwidth: undefined };
 }
 
 export const AllocateResponse: MessageFns<AllocateResponse> = {
@@ -1051,6 +1063,9 @@ export const AllocateResponse: MessageFns<AllocateResponse> = {
     }
     if (message.pool !== "") {
       writer.uint32(50).string(message.pool);
+    }
+    if (message.bandwidth !== undefined) {
+      Bandwidth.encode(message.bandwidth, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -1114,6 +1129,77 @@ export const AllocateResponse: MessageFns<AllocateResponse> = {
             }
 
             message.pool = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.bandwidth = Bandwidth.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseBandwidth(): Bandwidth {
+  return { ingressRate: 0n, egressRate: 0n };
+}
+
+export const Bandwidth: MessageFns<Bandwidth> = {
+  encode(message: Bandwidth, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ingressRate !== 0n) {
+      if (BigInt.asUintN(64, message.ingressRate) !== message.ingressRate) {
+        throw new globalThis.Error("value provided for field message.ingressRate of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.ingressRate);
+    }
+    if (message.egressRate !== 0n) {
+      if (BigInt.asUintN(64, message.egressRate) !== message.egressRate) {
+        throw new globalThis.Error("value provided for field message.egressRate of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.egressRate);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Bandwidth {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBandwidth();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.ingressRate = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.egressRate = reader.uint64() as bigint;
             continue;
           }
         }
@@ -2254,6 +2340,7 @@ function createBaseAllocation(): Allocation {
     aliases: [],
     pool: "",
     stickyOwner: "",
+    bandwidth: undefined,
     adoption: undefined,
   };
 }
@@ -2292,6 +2379,9 @@ export const Allocation: MessageFns<Allocation> = {
     }
     if (message.stickyOwner !== "") {
       writer.uint32(82).string(message.stickyOwner);
+    }
+    if (message.bandwidth !== undefined) {
+      Bandwidth.encode(message.bandwidth, writer.uint32(90).fork()).join();
     }
     if (message.adoption !== undefined) {
       Adoption.encode(message.adoption, writer.uint32(162).fork()).join();
@@ -2390,6 +2480,14 @@ export const Allocation: MessageFns<Allocation> = {
             }
 
             message.stickyOwner = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.bandwidth = Bandwidth.decode(reader, reader.uint32());
             continue;
           }
           case 20: {
