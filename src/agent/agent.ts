@@ -16,6 +16,7 @@ import { type IpamServer, serveIpam } from "../ipam/server.ts";
 import { IpamService } from "../ipam/service.ts";
 import { refuseWhenTaken } from "../ipam/socket-claim.ts";
 import { type OpenedStore, Store, StoreError } from "../ipam/store.ts";
+import { hostLinkName } from "../net/names.ts";
 import { formatPrefix } from "../net/prefix.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from "../netlink/event-loop.ts";
 import { deleteLinkAt } from "../netlink/link.ts";
@@ -30,6 +31,7 @@ import { EgressKeeper } from "./egress-keeper.ts";
 import { HalfMade } from "./half-made.ts";
 import { sweepJournal } from "./journal-sweep.ts";
 import { readKernelMarks } from "./kernel-marks.ts";
+import { LinkRemover, openSlowNetlink } from "./link-remover.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
 import type { Measurable, Metrics } from "./metrics.ts";
@@ -38,6 +40,7 @@ import { listLinks, watchPods } from "./pod-watch.ts";
 import { ProbeKeeper } from "./probe-keeper.ts";
 import { passIntervalMs, Retirer, surroundingsOf } from "./retire.ts";
 import { RouteKeeper } from "./route-keeper.ts";
+import { sha256 } from "./sha256.ts";
 import { enableForwarding } from "./sysctls.ts";
 
 /** Between passes over the journal that nothing asked for. */
@@ -131,11 +134,14 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   if (bgp !== undefined) await followBgp(bgp, log, closers);
   else if (await bird.hasBeen()) retireBird(bird, () => keeper.synced, log, closers);
 
+  const links = await LinkRemover.start(openSlowNetlink());
+  closers.push(() => links.close());
   const server: IpamServer = await serveIpam({
     service,
     mtu: () => (config.mtu === 0 ? (bgp?.mtu ?? keeper.mtu) : config.mtu),
     routesSynced: synced,
     kernelMarks: lookAtKernel,
+    removeLink: (attachment) => links.remove(hostLinkName(attachment, sha256)),
     nodeRoutes: async () => {
       const own = keeper.ways().map(toNodeRoute);
       return [...own, ...((await bgp?.ways(new Set(own.map(({ subnet }) => subnet)))) ?? [])];

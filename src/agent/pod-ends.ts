@@ -2,7 +2,6 @@
 //
 // Both ends of an attachment's link: what differs from its record, and the repair. Blocking, and each call is one turn of
 // the event loop, so nothing else of the daemon ever runs in a pod's namespace.
-import { createHash } from "node:crypto";
 import type { WishedRoute } from "../ipam/pod-end.ts";
 import type { AllocationRecord } from "../ipam/records.ts";
 import { parseAddress } from "../net/address.ts";
@@ -16,6 +15,7 @@ import { inNetns, OWN_NETNS, type PodNetns } from "../podnet/netns.ts";
 import { observe, observeHostEnd } from "../podnet/observe.ts";
 import { type PodNetworkPlan, planPodNetwork, type RouteWish } from "../podnet/plan.ts";
 import { O_NONBLOCK, O_RDONLY, type Sys, SysError } from "../sys/sys.ts";
+import { sha256 } from "./sha256.ts";
 
 /** The kernel's errno when the link went meanwhile: there is nothing to be repaired any more. */
 const GONE = "ENODEV";
@@ -102,10 +102,6 @@ function refusals(netlink: BlockingNetlink, requests: readonly Request[]): strin
   } finally {
     netlink.close();
   }
-}
-
-function sha256(text: string): Uint8Array {
-  return createHash("sha256").update(text).digest();
 }
 
 /** What ADD made, as far as it is repaired: sysctls and limits are not. */

@@ -5,12 +5,12 @@
 //
 // Living is an attachment of this boot whose host end was up once: ADD sets the alias with it, last of all. Before that
 // the link is an ADD's, after it has gone a DEL's, and neither is touched here; nor is a link that another plugin made.
-import { createHash } from "node:crypto";
 import type { AllocationRecord } from "../ipam/records.ts";
 import { attachmentKey, hostLinkName } from "../net/names.ts";
 import type { Link } from "../netlink/link.ts";
 import type { Difference } from "../podnet/differences.ts";
 import { FRESH, judgeLook, type Pace } from "./repair-pace.ts";
+import { sha256 } from "./sha256.ts";
 
 /** A look blocks the event loop; after so many milliseconds of looks somebody else has a turn. */
 const SLICE_MS = 4;
@@ -160,10 +160,6 @@ export class PodKeeper {
     this.#said.set(key, text);
     return before !== text;
   }
-}
-
-function sha256(text: string): Uint8Array {
-  return createHash("sha256").update(text).digest();
 }
 
 function isMeant({ own, others }: News, { index, peerIndex, peerNsid }: Link): boolean {

@@ -11,18 +11,32 @@ import { writeJournalEntry } from "./journal.ts";
 import { assertForeignNetns } from "./netns.ts";
 import { type Outcome, succeed, type World } from "./world.ts";
 
-/** DEL: the link, then the address, so that nobody gets an address that a link still has. What isn't there is success. */
+/**
+ * DEL: the link, then the address, so that nobody gets an address that a link still has. What isn't there is success. The daemon
+ * does both, because a link's end waits for a grace period that all DELs in flight can share; without it, the link goes all
+ * the same.
+ */
 export function del(world: World, args: CmdArgs, conf: DaemonConf): Outcome {
   const { sys, sha256 } = world;
   if (args.netns !== "" && !args.netnsOverride) assertForeignNetns(sys, args.netns);
   const attachment = attachmentOf(conf.name, args);
   const name = hostLinkName(attachment, sha256);
-  removeLink(sys, name);
-  globalThis.faultPoint?.("plugin.link-removed");
   // The pod may live on, because only one of its interfaces goes.
   removeRulesAt(sys, name, args.netns);
   globalThis.faultPoint?.("plugin.rules-removed");
-  return giveBack(world, conf, attachment);
+  let failure: RpcError | undefined;
+  try {
+    if (new IpamClient(world, conf).detach(attachment)) {
+      globalThis.faultPoint?.("plugin.detached");
+      return succeed();
+    }
+  } catch (error) {
+    if (!(error instanceof RpcError)) throw error;
+    failure = error;
+  }
+  removeLink(sys, name);
+  globalThis.faultPoint?.("plugin.link-removed");
+  return failure === undefined ? giveBack(world, conf, attachment) : leaveNote(world, conf, attachment, failure);
 }
 
 /** Tells the daemon, or leaves a note for one that can't be told, which it works off before it serves again. */
@@ -33,14 +47,20 @@ export function giveBack(world: World, conf: DaemonConf, attachment: Attachment)
     globalThis.faultPoint?.("plugin.released");
     return succeed();
   } catch (error) {
-    if (!(error instanceof RpcError) || error.status === Status.INVALID_ARGUMENT) throw error;
-    try {
-      writeJournalEntry(world.sys, conf.journalDir, attachment, world.wallClock(), world.pid, world.sha256);
-    } catch (cause) {
-      // Neither told nor noted: the address would be lost, so the runtime has to come again.
-      const reason = `${error.message}; and the journal ${conf.journalDir} can't be written: ${(cause as Error).message}`;
-      throw new CniError(CNI_CODES.tryAgainLater, "the address could not be released", reason, cause);
-    }
-    return succeed("", `${error.message}; left a note for it in ${conf.journalDir}\n`);
+    if (!(error instanceof RpcError)) throw error;
+    return leaveNote(world, conf, attachment, error);
   }
+}
+
+function leaveNote(world: World, conf: DaemonConf, attachment: Attachment, failure: RpcError): Outcome {
+  // What the daemon can't read it couldn't read in a note either.
+  if (failure.status === Status.INVALID_ARGUMENT) throw failure;
+  try {
+    writeJournalEntry(world.sys, conf.journalDir, attachment, world.wallClock(), world.pid, world.sha256);
+  } catch (cause) {
+    // Neither told nor noted: the address would be lost, so the runtime has to come again.
+    const reason = `${failure.message}; and the journal ${conf.journalDir} can't be written: ${(cause as Error).message}`;
+    throw new CniError(CNI_CODES.tryAgainLater, "the address could not be released", reason, cause);
+  }
+  return succeed("", `${failure.message}; left a note for it in ${conf.journalDir}\n`);
 }

@@ -5,6 +5,7 @@ import {
   AllocateRequest,
   AllocateResponse,
   type Allocation as AllocationMessage,
+  DetachRequest,
   GetAllocationRequest,
   GetAllocationResponse,
   ListAllocationsRequest,
@@ -76,6 +77,20 @@ export class IpamClient {
    */
   release(attachment: Attachment, connectWaitMs: number, cause: "" | "gc" | "failed-add" = ""): void {
     this.#call("Release", ReleaseRequest.encode({ attachment, cause }).finish(), connectWaitMs);
+  }
+
+  /**
+   * Has the attachment's link taken away and its addresses given back; waits for no daemon that isn't listening.
+   * @returns false from a daemon that is older than that, and has done nothing
+   */
+  detach(attachment: Attachment): boolean {
+    try {
+      this.#call("Detach", DetachRequest.encode({ attachment }).finish(), 0);
+      return true;
+    } catch (error) {
+      if (error instanceof RpcError && error.status === Status.UNIMPLEMENTED) return false;
+      throw error;
+    }
   }
 
   /** What the attachment has, and what of its ports is not in the node's kernel; no allocation when it has nothing. */

@@ -51,6 +51,7 @@ async function served(
   });
   const log = memoryLog();
   const synced = { value: false };
+  const links = { removed: [] as string[], failure: undefined as Error | undefined };
   const server = await serveIpam({
     service,
     mtu: () => 1450,
@@ -58,12 +59,16 @@ async function served(
     routesSynced: () => synced.value,
     kernelMarks: async () => [],
     nodeRoutes: async () => [],
+    removeLink: async ({ containerId }) => {
+      if (links.failure !== undefined) throw links.failure;
+      links.removed.push(containerId);
+    },
     socketPath,
     log,
     drainMs: 500,
   });
   onTestFinished(() => server.close());
-  return { dir, socketPath, service, server, log, disk, synced, client: clientOf(socketPath) };
+  return { dir, socketPath, service, server, log, disk, synced, links, client: clientOf(socketPath) };
 }
 
 /** What a plugin sends, and a test leaves out what it is not about. */
@@ -94,6 +99,7 @@ function clientOf(socketPath: string) {
   return {
     allocate: (message: AllocateMessage) =>
       call<AllocateMessage, wire.AllocateResponse>("allocate")({ ...EMPTY, ...message }),
+    detach: (message: wire.DetachRequest) => call<wire.DetachRequest, wire.DetachResponse>("detach")(message),
     release: (message: Partial<wire.ReleaseRequest>) =>
       call<Partial<wire.ReleaseRequest>, wire.ReleaseResponse>("release")({ cause: "", ...message }),
     history: (message: Partial<wire.GetHistoryRequest>) =>
@@ -432,6 +438,23 @@ test("the status tells whether the routes are in order and what is left, and fai
   expect(await client.status({})).toEqual({ routesSynced: true, subnets, strayAddresses: 0 });
 });
 
+test("a detached attachment has neither link nor addresses, and again is success", async () => {
+  const { client, links } = await served({ subnets: ["10.244.1.0/24"] });
+  const { addresses } = await client.allocate(request("a"));
+  expect(await client.detach({ attachment: attachment("a") })).toEqual({ addresses });
+  expect(await client.detach({ attachment: attachment("a") })).toEqual({ addresses: [] });
+  expect(links.removed).toEqual(["a", "a"]);
+});
+
+test("an attachment whose link can't be taken away keeps its addresses", async () => {
+  const { client, links } = await served({ subnets: ["10.244.1.0/24"] });
+  const { addresses } = await client.allocate(request("a"));
+  links.failure = new Error("delete link: EBUSY");
+  const failure = await failureOf(client.detach({ attachment: attachment("a") }));
+  expect(failure).toMatchObject({ code: status.INTERNAL });
+  expect((await client.list({})).allocations.map((one) => one.addresses)).toEqual([addresses]);
+});
+
 test("a release without a valid attachment is an invalid argument", async () => {
   const { client } = await served();
   const failure = await failureOf(client.release({ attachment: { network: "pods", containerId: "", ifname: "eth0" } }));
@@ -627,6 +650,7 @@ test("what a client got through the socket is in the database after a restart", 
     routesSynced: () => true,
     kernelMarks: async () => [],
     nodeRoutes: async () => [],
+    removeLink: async () => {},
     socketPath: join(dir, "s.sock"),
     log: memoryLog(),
   });
@@ -649,6 +673,7 @@ async function serveOn(socketPath: string) {
     routesSynced: () => true,
     kernelMarks: async () => [],
     nodeRoutes: async () => [],
+    removeLink: async () => {},
     socketPath,
     log: memoryLog(),
   });

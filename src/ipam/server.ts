@@ -15,6 +15,7 @@ import {
 } from "@grpc/grpc-js";
 import type * as wire from "../gen/flatnet/ipam/v1/ipam.ts";
 import { IpamServiceDefinition, type MessageFns } from "../gen/flatnet/ipam/v1/ipam.ts";
+import type { Attachment } from "../net/names.ts";
 import type { RestingAddress, SubnetCounts } from "./address-space.ts";
 import { IpamError } from "./errors.ts";
 import type { Tenure } from "./history.ts";
@@ -26,6 +27,7 @@ import { addReflection } from "./reflection.ts";
 import {
   parseAdoptRequest,
   parseAllocateRequest,
+  parseAttachment,
   parseGetAllocationRequest,
   parseGetHistoryRequest,
   parseReleaseRequest,
@@ -54,6 +56,8 @@ export interface ServeIpamOptions {
   readonly kernelMarks: () => Promise<readonly KernelMark[]>;
   /** The way to each subnet of each node, as it was seen last. */
   readonly nodeRoutes: () => Promise<readonly wire.NodeRoute[]>;
+  /** Returns once the attachment has no link; one that has none is success. */
+  readonly removeLink: (attachment: Attachment) => Promise<void>;
   /** At most 107 bytes; its directory must exist. */
   readonly socketPath: string;
   readonly log: IpamLog;
@@ -127,6 +131,14 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
     }
   };
 
+  const release = async (attachment: Attachment, cause: string, trace: Trace): Promise<string[]> => {
+    const { addresses } = await service.release(attachment, undefined, cause);
+    // A repeated DEL is no event.
+    if (addresses.length > 0) log.info({ ...attachment, addresses, ...trace }, "addresses taken back");
+    globalThis.faultPoint?.("daemon.release-answered");
+    return [...addresses];
+  };
+
   server.addService(toServiceDefinition(), {
     allocate: unary(
       "Allocate",
@@ -154,11 +166,13 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
     ),
     release: unary("Release", async (message: wire.ReleaseRequest, trace): Promise<wire.ReleaseResponse> => {
       const { attachment, cause } = parseReleaseRequest(message);
-      const { addresses } = await service.release(attachment, undefined, cause);
-      // A repeated DEL is no event.
-      if (addresses.length > 0) log.info({ ...attachment, addresses, ...trace }, "addresses taken back");
-      globalThis.faultPoint?.("daemon.release-answered");
-      return { addresses: [...addresses] };
+      return { addresses: await release(attachment, cause, trace) };
+    }),
+    detach: unary("Detach", async (message: wire.DetachRequest, trace): Promise<wire.DetachResponse> => {
+      const attachment = parseAttachment(message.attachment);
+      await options.removeLink(attachment);
+      globalThis.faultPoint?.("daemon.link-removed");
+      return { addresses: await release(attachment, "del", trace) };
     }),
     getAllocation: unary(
       "GetAllocation",

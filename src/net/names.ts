@@ -25,6 +25,12 @@ export const ROUTE_PROTOCOL = 70;
  */
 export const LINK_GROUP = 0x666c;
 
+/**
+ * IFLA_GROUP of host ends whose deletion has begun: one request deletes all of a group, and so all of them share the grace
+ * period that the end of a veth costs.
+ */
+export const DOOMED_LINK_GROUP = LINK_GROUP + 1;
+
 /** What the names of host ends begin with. */
 export const LINK_PREFIX = "fl";
 

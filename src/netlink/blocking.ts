@@ -46,6 +46,14 @@ export interface BlockingOptions {
   readonly receiveBuffer?: number;
 }
 
+/** What the kernel said to a batch. */
+export interface Replies {
+  /** Messages besides acknowledgements, in order. */
+  readonly answers: Message[];
+  /** The refusal of each request, by its place. */
+  readonly errors: (NetlinkError | undefined)[];
+}
+
 export class BlockingNetlink {
   readonly #sys: Sys;
   readonly #fd: Fd;
@@ -90,8 +98,29 @@ export class BlockingNetlink {
   }
 
   /** The same, with what became of each request: `errors[i]` is the refusal of `requests[i]`. */
-  submit(requests: readonly Request[]): { answers: Message[]; errors: (NetlinkError | undefined)[] } {
-    const first = this.#send(requests, 0);
+  submit(requests: readonly Request[]): Replies {
+    return this.#collect(requests, this.#send(requests, 0));
+  }
+
+  /**
+   * The same for requests that the kernel takes long for: it works through them in the send, which is left to `write`.
+   * Nothing else may be asked on this socket meanwhile.
+   * @param write like Sys's, but the event loop goes on
+   */
+  async submitAside(
+    requests: readonly Request[],
+    write: (fd: Fd, bytes: Uint8Array) => Promise<unknown>,
+  ): Promise<Replies> {
+    const first = this.#take(requests.length);
+    try {
+      await write(this.#fd, encodeBatch(requests, first));
+    } catch (cause) {
+      throw unsent(requests, cause);
+    }
+    return this.#collect(requests, first);
+  }
+
+  #collect(requests: readonly Request[], first: number): Replies {
     const answers: Message[] = [];
     const errors = new Array<NetlinkError | undefined>(requests.length);
     let waiting = requests.length;
@@ -196,14 +225,19 @@ export class BlockingNetlink {
 
   /** Sends one batch and returns its first sequence number. */
   #send(requests: readonly Request[], mode: 0 | typeof NO_ACK): number {
-    const first = this.#seq;
-    this.#seq += requests.length;
+    const first = this.#take(requests.length);
     try {
       const batch = mode === NO_ACK ? encodeBatch(requests, first, 0) : encodeBatch(requests, first);
       this.#sys.write(this.#fd, batch);
     } catch (cause) {
-      throw new NetlinkError("NETLINK_PROTOCOL", `send a netlink batch of ${requests.length}`, 0, cause);
+      throw unsent(requests, cause);
     }
+    return first;
+  }
+
+  #take(count: number): number {
+    const first = this.#seq;
+    this.#seq += count;
     return first;
   }
 
@@ -225,6 +259,10 @@ export class BlockingNetlink {
     // A copy: the answers outlive the next read.
     return buffer.slice(0, length);
   }
+}
+
+function unsent(requests: readonly Request[], cause: unknown): NetlinkError {
+  return new NetlinkError("NETLINK_PROTOCOL", `send a netlink batch of ${requests.length}`, 0, cause);
 }
 
 function setReceiveBuffer(sys: Sys, fd: Fd, bytes: number): void {

@@ -145,6 +145,27 @@ export function deleteLink(name: string): Request {
   };
 }
 
+/** `ip link set NAME group GROUP`, of a link whose index nobody needs to know. ENODEV when there is none. */
+export function setNamedLinkGroup(name: string, group: number): Request {
+  const body = ifinfo().attrText(IFLA_IFNAME, name).attrU32(IFLA_GROUP, group);
+  return { type: RTM_SETLINK, flags: 0, body: body.done(), what: `set group ${group} on ${name}` };
+}
+
+/**
+ * `ip link del group GROUP`: all of them or, where one can't be deleted (EOPNOTSUPP), none. They wait together for what each
+ * would wait for alone (rtnl_group_dellink of net/core/rtnetlink.c).
+ */
+export function deleteLinkGroup(group: number): Request {
+  const body = ifinfo().attrU32(IFLA_GROUP, group);
+  return {
+    type: RTM_DELLINK,
+    flags: 0,
+    body: body.done(),
+    what: `delete links of group ${group}`,
+    tolerates: "ENODEV",
+  };
+}
+
 /** `ip link del`, of the link with this index and no other that may have its name by now. ENODEV when there is none. */
 export function deleteLinkAt(index: number, name: string): Request {
   return { type: RTM_DELLINK, flags: 0, body: ifinfo(index).done(), what: `delete link ${name}`, tolerates: "ENODEV" };

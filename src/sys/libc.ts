@@ -25,7 +25,7 @@ export type Native = (...args: (number | bigint | Uint8Array)[]) => number;
 
 export type Libc = { readonly [K in keyof typeof LIBC]: Native };
 
-const EINTR = 4;
+export const EINTR = 4;
 const O_CLOEXEC = 0o2000000;
 const SOCK_CLOEXEC = O_CLOEXEC;
 const CLONE_NEWNET = 0x40000000;

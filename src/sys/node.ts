@@ -3,7 +3,8 @@
 // The system calls of the daemon that Node has not got, through koffi on libc. Blocking, and on the main thread: setns()
 // and what has to happen in the other namespace are one turn of the event loop, so nothing else ever runs there.
 import koffi from "koffi";
-import { checkWith, createSys, LIBC, type Libc, type Native } from "./libc.ts";
+import { errnoName } from "./errno.ts";
+import { checkWith, createSys, EINTR, LIBC, type Libc, type Native } from "./libc.ts";
 import { AF_NETLINK, type Fd, SOCK_RAW, type Sys, SysError } from "./sys.ts";
 
 /** The types of LIBC in koffi's words. */
@@ -29,11 +30,30 @@ const libc = Object.fromEntries(
   Object.entries(LIBC).map(([name, { args, returns }]) => [name, native(name, args, returns)]),
 ) as Libc;
 const bind = native("bind", ["i32", "ptr", "u32"], "i32");
+const slowWrite = library.func("write", TYPES.i64_fast, [TYPES.i32, TYPES.ptr, TYPES.u64_fast]);
 const recvmsg = native("recvmsg", ["i32", "ptr", "i32"], "i64_fast");
 
 const check = checkWith(() => koffi.errno());
 
 export const sys: Sys = createSys(libc, check);
+
+/**
+ * write(2) on a thread of libuv's pool, for what the kernel takes long for: the event loop goes on.
+ * @throws SysError
+ */
+export async function writeAside(fd: Fd, bytes: Uint8Array): Promise<number> {
+  for (;;) {
+    const { result, errno } = await new Promise<{ result: number; errno: number }>((resolve, reject) => {
+      // koffi keeps the errno of an asynchronous call for its callback.
+      slowWrite.async(fd, bytes, bytes.length, (error: unknown, result: number) => {
+        if (error !== null && error !== undefined) reject(error);
+        else resolve({ result, errno: result < 0 ? koffi.errno() : 0 });
+      });
+    });
+    if (result >= 0) return result;
+    if (errno !== EINTR) throw new SysError("write", errno, errnoName(errno), "");
+  }
+}
 
 const SOCK_NONBLOCK = 0o4000;
 const SOL_NETLINK = 270;

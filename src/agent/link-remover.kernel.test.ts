@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { Cleanup } from "../../test/helpers/daemon.ts";
+import { canUseKernel, createNetns, type Netns } from "../../test/helpers/netns.ts";
+import { inNetns } from "../podnet/netns.ts";
+import { sys } from "../sys/node.ts";
+import { O_RDONLY } from "../sys/sys.ts";
+import { LinkRemover, openSlowNetlink } from "./link-remover.ts";
+
+describe.runIf(canUseKernel())("host ends in the kernel", () => {
+  const cleanup = new Cleanup();
+  let node: Netns;
+
+  beforeEach(async () => {
+    node = await createNetns("remover", cleanup);
+  });
+
+  afterEach(() => cleanup.run());
+
+  const make = (name: string, ...more: string[]) =>
+    node.ip("link", "add", name, ...more, "type", "veth", "peer", "name", `p${name}`);
+  const names = async () =>
+    (JSON.parse(await node.ip("-j", "link", "show")) as { ifname: string }[]).map(({ ifname }) => ifname).sort();
+  const start = async () => {
+    const fd = sys.open(node.path, O_RDONLY);
+    const netlink = inNetns(sys, fd, node.path, openSlowNetlink);
+    sys.close(fd);
+    const remover = await LinkRemover.start(netlink);
+    cleanup.add(() => remover.close());
+    return remover;
+  };
+
+  test("go one at a time, many at a time, and asked for twice; those that aren't there are gone", async () => {
+    const many = Array.from({ length: 20 }, (_, i) => `fl${i}`);
+    for (const name of ["alone", "stays", ...many]) await make(name);
+    const remover = await start();
+    await remover.remove("alone");
+    expect(await names()).toEqual(["lo", "stays", "pstays", ...many, ...many.map((name) => `p${name}`)].sort());
+    await Promise.all([...many, ...many, "never"].map((name) => remover.remove(name)));
+    expect(await names()).toEqual(["lo", "pstays", "stays"]);
+    await remover.remove("never");
+  });
+
+  test("go although their group has a link that can't be deleted", async () => {
+    await make("fla");
+    await make("flb");
+    const remover = await start();
+    await node.ip("link", "set", "lo", "group", "26221");
+    await Promise.all([remover.remove("fla"), remover.remove("flb")]);
+    expect(await names()).toEqual(["lo"]);
+  });
+
+  test("go at the start when a daemon was killed between their marking and their deletion", async () => {
+    await make("fla", "group", "26221");
+    await make("flb", "group", "26220");
+    await start();
+    expect(await names()).toEqual(["flb", "lo", "pflb"]);
+  });
+});
