@@ -102,12 +102,12 @@ export class BgpKeeper implements NodeSource {
   }
 
   async read(): Promise<Knowledge> {
-    const { nodes, problem } = await this.#options.source.read();
+    const { nodes, restored = false, problem } = await this.#options.source.read();
     if (nodes === undefined) return { nodes, problem };
     this.#nodes = nodes;
     this.#takeover ??= new Takeover(this.#self.name, subnetsOf(await this.#listRoutes(ROUTE_PROTOCOL)));
     if (this.#takeover.isWaiting) this.#takeover.taken(subnetsOf(await this.#listRoutes(BIRD_PROTOCOL)));
-    return { nodes: this.#takeover.narrow(nodes), problem };
+    return { nodes: this.#takeover.narrow(nodes), restored, problem };
   }
 
   watch(onChange: () => void): { close(): void } {

@@ -151,15 +151,15 @@ export class RouteKeeper {
   }
 
   async #pass(): Promise<void> {
-    const { nodes, problem } = await this.#source.read();
-    const { set, removed, stuck } = await this.#reconciler.pass(nodes);
+    const { nodes, restored, problem } = await this.#source.read();
+    const { set, removed, stuck } = await this.#reconciler.pass(nodes, restored);
     this.#nodes = nodes ?? [];
     if (set.length > 0) this.#log.info(named(set), "routes set");
     if (removed.length > 0) this.#log.info(named(removed), "routes removed");
     if (this.#reconciler.mtu !== this.#mtu) this.#log.info({ mtu: this.#reconciler.mtu }, "MTU of new pods");
     this.#mtu = this.#reconciler.mtu;
-    const readable = nodes !== undefined && problem === undefined;
-    this.#synced ||= readable && this.#reconciler.leadsSomewhere;
+    // A source that can't be asked now has said before who there is, and the node has to take pods without it.
+    this.#synced ||= nodes !== undefined && this.#reconciler.leadsSomewhere;
     const others = [problem, this.#reconciler.problem, ...stuck].filter((text) => text !== undefined);
     this.#complain([...others, ...this.#reconciler.broken().map(describeWay)]);
     await this.#next?.(this.#nodes);

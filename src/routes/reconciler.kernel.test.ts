@@ -30,6 +30,7 @@ const to = (n: number, hop = n) => [
 interface Options {
   readonly table?: number;
   readonly podMtu?: number;
+  readonly restored?: number;
 }
 
 describe.runIf(canUseKernel())("a pass over the node routes", () => {
@@ -96,6 +97,17 @@ describe.runIf(canUseKernel())("a pass over the node routes", () => {
     expect(await passes([undefined, undefined])).toMatchObject({ set: [], removed: [] });
     expect(await shown()).toEqual([...OWN_ROUTES, ...to(2)].sort());
     expect(await passes([undefined, []])).toMatchObject({ set: [], removed: to(2) });
+  });
+
+  test("nodes of an earlier time get their routes, and nothing is removed before there are those of now", async () => {
+    await pass(peer(2));
+    expect(await passes([[peer(3)]], { restored: 1 })).toMatchObject({ set: to(3), removed: [] });
+    // One that moved has one route and not two.
+    expect(await passes([[peer(3, 9)]], { restored: 1 })).toMatchObject({ set: to(3, 9), removed: [] });
+    expect(await shown()).toEqual([...OWN_ROUTES, ...to(2), ...to(3, 9)].sort());
+    const now = [[peer(3, 9)], [peer(3, 9), peer(4)]];
+    expect(await passes(now, { restored: 1 })).toMatchObject({ set: to(4), removed: to(2) });
+    expect(await shown()).toEqual([...OWN_ROUTES, ...to(3, 9), ...to(4)].sort());
   });
 
   test("a subnet that goes from one node to another is one step, and so is one that is divided", async () => {

@@ -139,14 +139,15 @@ export class Reconciler {
 
   /**
    * Brings the routes up to the nodes. @param nodes undefined while they aren't known: then nothing is removed.
+   * @param restored whether there may be more nodes than these: nothing is removed then either
    * @throws NetlinkError when the kernel can't be read; then the next pass is a full one.
    */
-  async pass(nodes: readonly Node[] | undefined): Promise<RouteReport> {
+  async pass(nodes: readonly Node[] | undefined, restored = false): Promise<RouteReport> {
     const asked = this.#asked;
     let whole = this.stale;
     // Until it is over: a pass that throws leaves behind nobody knows what.
     this.#asked++;
-    if (nodes !== undefined && !this.#complete) {
+    if (nodes !== undefined && !restored && !this.#complete) {
       // Only now is a route of ours that nobody wants a stale one.
       this.#complete = true;
       whole = true;

@@ -23,6 +23,11 @@ export interface Knowledge {
    * is missing may only not have been read yet. A node that hasn't changed is the same object as before.
    */
   readonly nodes: readonly Node[] | undefined;
+  /**
+   * Whether the nodes are only as they once were, from disk, because there has been no full read yet. They have their routes,
+   * but nothing follows from a node that is missing. Never so again after it was not.
+   */
+  readonly restored?: boolean;
   /** Why that may be old, for people; undefined when it isn't. */
   readonly problem: string | undefined;
 }

@@ -34,6 +34,7 @@ async function perform(netlink: Netlink, call: NetlinkCall): Promise<unknown> {
 async function reconcile({
   self,
   passes,
+  restored = 0,
   table,
   podMtu = 0,
 }: Extract<NetlinkCall, { call: "reconcile" }>): Promise<ReconcileResult | undefined> {
@@ -53,10 +54,10 @@ async function reconcile({
   };
   const reconciler = new Reconciler(counted, { self, table, podMtu });
   let result: ReconcileResult | undefined;
-  for (const nodes of passes) {
+  for (const [i, nodes] of passes.entries()) {
     requests = 0;
     // JSON has no undefined in a list.
-    const { set, removed } = await reconciler.pass(nodes ?? undefined);
+    const { set, removed } = await reconciler.pass(nodes ?? undefined, i < restored);
     result = {
       set: set.map(describeRoute),
       removed: removed.map(describeRoute),

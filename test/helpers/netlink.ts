@@ -24,6 +24,8 @@ export type NetlinkCall = { readonly protocol: number } & (
       readonly call: "reconcile";
       readonly self: Self;
       readonly passes: readonly (readonly Node[] | undefined)[];
+      /** How many of them, from the first on, have nodes that are only restored. */
+      readonly restored?: number;
       readonly table?: number;
       readonly podMtu?: number;
     }
