@@ -4,35 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Level } from "level";
 import { expect, onTestFinished, test } from "vitest";
+import { HandMade } from "../../test/helpers/collection.ts";
 import { parseAddress } from "../net/address.ts";
 import { parsePrefix } from "../net/prefix.ts";
 import { CACHE_NAME, KubeCache, type Restored } from "./cache.ts";
 import { encodeCached, NAMESPACES, NODES, OWN_PODS } from "./cached-kinds.ts";
-import type { Change, Collection } from "./collection.ts";
 import type { KubeNamespace, KubeNode, KubePod } from "./objects.ts";
-
-/** A collection that a test fills. */
-class Hand<T> implements Collection<T> {
-  state: Collection<T>["state"] = "synced";
-  readonly objects = new Map<string, T>();
-  confirmedAtMs: number | undefined = 1000;
-  problem = undefined;
-  readonly #listeners = new Set<(changes: readonly Change<T>[]) => void>();
-
-  subscribe(onChange: (changes: readonly Change<T>[]) => void): { close(): void } {
-    this.#listeners.add(onChange);
-    return { close: () => this.#listeners.delete(onChange) };
-  }
-
-  set(...entries: [key: string, after: T | undefined][]): void {
-    const changes = entries.map(([key, after]) => ({ key, before: this.objects.get(key), after }));
-    for (const { key, after } of changes) {
-      if (after === undefined) this.objects.delete(key);
-      else this.objects.set(key, after);
-    }
-    for (const listener of this.#listeners) listener(changes);
-  }
-}
 
 const NODE: KubeNode = {
   name: "node-1",
@@ -85,9 +62,9 @@ async function restoreNodes(stateDir: string): Promise<{ restored: Restored<Kube
 async function filled(): Promise<string> {
   const stateDir = directory();
   const { cache } = await openCache(stateDir);
-  const nodes = new Hand<KubeNode>();
+  const nodes = new HandMade<KubeNode>();
   cache.keep(NODES, nodes, () => "42");
-  nodes.set(["node-1", NODE], ["node-2", { ...NODE, name: "node-2" }]);
+  nodes.set({ "node-1": NODE, "node-2": { ...NODE, name: "node-2" } });
   await cache.close();
   return stateDir;
 }
@@ -96,10 +73,10 @@ test("a new cache knows nothing, which is other than knowing of nobody", async (
   const stateDir = directory();
   expect(await restoreNodes(stateDir)).toEqual({ restored: undefined, said: [] });
   const { cache } = await openCache(stateDir);
-  const nodes = new Hand<KubeNode>();
+  const nodes = new HandMade<KubeNode>();
   cache.keep(NODES, nodes);
-  nodes.set(["node-1", NODE]);
-  nodes.set(["node-1", undefined]);
+  nodes.set({ "node-1": NODE });
+  nodes.set({ "node-1": undefined });
   await cache.close();
   expect((await restoreNodes(stateDir)).restored?.objects).toEqual(new Map());
 });
@@ -107,13 +84,14 @@ test("a new cache knows nothing, which is other than knowing of nobody", async (
 test("what was kept is there again, each kind for itself, with its version and when it was confirmed", async () => {
   const stateDir = directory();
   const { cache } = await openCache(stateDir);
-  const [nodes, pods, namespaces] = [new Hand<KubeNode>(), new Hand<KubePod>(), new Hand<KubeNamespace>()];
+  const [nodes, pods, namespaces] = [new HandMade<KubeNode>(), new HandMade<KubePod>(), new HandMade<KubeNamespace>()];
+  nodes.confirmedAtMs = 1000;
   cache.keep(NODES, nodes, () => "7");
   cache.keep(OWN_PODS, pods);
   cache.keep(NAMESPACES, namespaces);
-  nodes.set(["node-1", NODE]);
-  pods.set(["default/web-0", POD]);
-  namespaces.set(["default", { name: "default", labels: {} }]);
+  nodes.set({ "node-1": NODE });
+  pods.set({ "default/web-0": POD });
+  namespaces.set({ default: { name: "default", labels: {} } });
   await cache.close();
 
   const { cache: next } = await openCache(stateDir);
@@ -126,9 +104,9 @@ test("what was kept is there again, each kind for itself, with its version and w
 test("what is gone is deleted, and what changed is as it is now", async () => {
   const stateDir = await filled();
   const { cache } = await openCache(stateDir);
-  const nodes = new Hand<KubeNode>();
+  const nodes = new HandMade<KubeNode>();
   cache.keep(NODES, nodes);
-  nodes.set(["node-1", undefined], ["node-2", { ...NODE, name: "node-2", podCIDRs: [] }]);
+  nodes.set({ "node-1": undefined, "node-2": { ...NODE, name: "node-2", podCIDRs: [] } });
   await cache.close();
   const { restored } = await restoreNodes(stateDir);
   expect(restored?.objects).toEqual(new Map([["node-2", { ...NODE, name: "node-2", podCIDRs: [] }]]));
@@ -137,10 +115,10 @@ test("what is gone is deleted, and what changed is as it is now", async () => {
 test("a process that is killed leaves what had been written, and nothing torn", async () => {
   const stateDir = directory();
   const { cache } = await openCache(stateDir);
-  const nodes = new Hand<KubeNode>();
+  const nodes = new HandMade<KubeNode>();
   cache.keep(NODES, nodes);
   const names = Array.from({ length: 700 }, (_, i) => `node-${i}`);
-  for (const name of names) nodes.set([name, { ...NODE, name }]);
+  for (const name of names) nodes.set({ [name]: { ...NODE, name } });
   await expect.poll(async () => (await cache.restore(NODES))?.objects.size).toBe(names.length);
 
   // As it is on disk, without the process having closed anything.
@@ -201,9 +179,9 @@ test("a disk that takes nothing doesn't stop anybody, and is said once", async (
   writeFileSync(join(stateDir, CACHE_NAME), "a file where the directory should be");
   const { cache, said } = await openCache(stateDir);
   expect(await cache.restore(NODES)).toBeUndefined();
-  const nodes = new Hand<KubeNode>();
+  const nodes = new HandMade<KubeNode>();
   cache.keep(NODES, nodes);
-  nodes.set(["node-1", NODE]);
+  nodes.set({ "node-1": NODE });
   await cache.close();
   expect(said).toEqual(["what is learned of Kubernetes can't be kept on disk; it is tried again"]);
 });
