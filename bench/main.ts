@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// npm run bench [-- --case ID …] [--runs N] [--json FILE] [--list]
+// npm run bench [-- --case ID …] [--runs N] [--json FILE] [--report] [--list]
 //
 // Measures flatnet against what it wants to be better than, in turn and in one run, as root. The programs of dist/ are
 // measured: npm run build first.
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { explain, ROOT, say } from "../scripts/repo.ts";
 import { Cleanup } from "../test/helpers/daemon.ts";
@@ -16,11 +17,12 @@ import { daemonCases } from "./cases/daemon.ts";
 import { ipamCases } from "./cases/ipam.ts";
 import { routeCases } from "./cases/routes.ts";
 import { verbCases } from "./cases/verbs.ts";
-import { jsonDocument, type Machine, tableLines } from "./report.ts";
-import type { Row } from "./samples.ts";
+import { distributionSvg } from "./plot.ts";
+import { type CaseResult, jsonDocument, type Machine, reportPage, tableLines } from "./report.ts";
 
 const CASES: readonly Case[] = [...verbCases, ...burstCases, ...ipamCases, ...routeCases, ...daemonCases];
 const DEFAULT_RUNS = 30;
+const REPORT = join(ROOT, "docs", "benchmarks");
 
 function machine(): Machine {
   return {
@@ -33,12 +35,21 @@ function machine(): Machine {
   };
 }
 
+/** The page and its pictures; those of cases that were not run stay as they are, and the page is of those that were. */
+function writeReport(runs: number, results: readonly CaseResult[]): void {
+  mkdirSync(REPORT, { recursive: true });
+  for (const { id, title, rows } of results) writeFileSync(join(REPORT, `${id}.svg`), distributionSvg(title, rows));
+  writeFileSync(join(REPORT, "README.md"), reportPage(machine(), runs, results));
+  say(`\nwritten to ${REPORT}`);
+}
+
 async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
       case: { type: "string", multiple: true },
       runs: { type: "string" },
       json: { type: "string" },
+      report: { type: "boolean" },
       list: { type: "boolean" },
     },
   });
@@ -52,19 +63,21 @@ async function main(): Promise<number> {
     if (!CASES.some((one) => one.id === id)) throw new Error(`there is no case ${id}: see --list`);
   }
   if (process.getuid?.() !== 0) throw new Error("the bench makes network namespaces: it has to be root");
-  const rows: Row[] = [];
+  const results: CaseResult[] = [];
   for (const one of CASES.filter(({ id }) => values.case === undefined || values.case.includes(id))) {
     say(`\n${one.title}`);
     const cleanup = new Cleanup();
     try {
       const measured = await one.run(new Bench(runs, cleanup));
       for (const line of tableLines(measured)) say(`  ${line}`);
-      rows.push(...measured);
+      results.push({ id: one.id, title: one.title, rows: measured });
     } finally {
       await cleanup.run();
     }
   }
+  const rows = results.flatMap((result) => result.rows);
   if (values.json !== undefined) writeFileSync(values.json, jsonDocument(machine(), runs, rows));
+  if (values.report) writeReport(runs, results);
   return 0;
 }
 

@@ -66,3 +66,39 @@ export function jsonDocument(machine: Machine, runs: number, rows: readonly Row[
   }));
   return `${JSON.stringify({ machine, runs, measured }, null, 2)}\n`;
 }
+
+/** What one case measured. */
+export interface CaseResult {
+  readonly id: string;
+  readonly title: string;
+  readonly rows: readonly Row[];
+}
+
+/** All of it as a page in Markdown, with a picture beside each table (plot.ts) under the case's name. */
+export function reportPage(machine: Machine, runs: number, results: readonly CaseResult[]): string {
+  const { cpu, cores, memoryGB, kernel, commit, date } = machine;
+  return [
+    "# What was measured",
+    "",
+    "Written by `npm run bench -- --report`. Each figure is a median of samples that were taken in turn with the peer's, in one",
+    "run on one machine; only ratios say something about another one. [anatomy.md](anatomy.md) says where the time goes.",
+    "",
+    `${cores} × ${cpu}, ${memoryGB} GB, Linux ${kernel}, commit ${commit}, ${date.slice(0, 10)}, ${runs} pairs of whole processes.`,
+    ...results.flatMap(({ id, title, rows }) => [
+      "",
+      `## ${title}`,
+      "",
+      `\`npm run bench -- --case ${id}\`, against ${[...new Set(rows.map(({ peerName }) => peerName))].join("; ")}.`,
+      "",
+      ...markdownTable(rows),
+      "",
+      `![every sample](${id}.svg)`,
+    ]),
+    "",
+  ].join("\n");
+}
+
+function markdownTable(rows: readonly Row[]): string[] {
+  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+  return [line(HEADER), line(HEADER.map(() => "---")), ...rows.map((row) => line(cellsOf(row)))];
+}
