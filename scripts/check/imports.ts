@@ -39,6 +39,7 @@ const PACKAGES: readonly { readonly name: RegExp; readonly only: RegExp; readonl
   { name: /^koffi$/, only: /^src\/sys\/node\.ts$/, why: "what differs by runtime is behind src/sys" },
   { name: /^netlink$/, only: /^src\/netlink\//, why: "the addon is behind src/netlink" },
   { name: /^(classic-)?level$/, only: /^src\/(ipam\/|kube\/cache\.ts$)/, why: "a database is behind its store" },
+  { name: /^@kubernetes\//, only: /^src\/kube\/kubeconfig\.ts$/, why: "only a kubeconfig may need it" },
 ];
 
 /** Folders without a runtime: no node: modules and no packages but those of PACKAGES that name them. */

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What flatnet watches.
+import type { KubeNamespace, KubeNode, KubePod } from "./objects.ts";
+import { parseNamespace } from "./parse-namespace.ts";
+import { parseNode } from "./parse-node.ts";
+import { parsePod } from "./parse-pod.ts";
+import type { Resource } from "./reflector.ts";
+
+export const NODES: Resource<KubeNode> = { what: "nodes", path: "/api/v1/nodes", parse: parseNode };
+export const PODS: Resource<KubePod> = { what: "pods", path: "/api/v1/pods", parse: parsePod };
+export const NAMESPACES: Resource<KubeNamespace> = {
+  what: "namespaces",
+  path: "/api/v1/namespaces",
+  parse: parseNamespace,
+};
+
+/** The pods of one node: what it needs of them costs the API server nothing of the others. */
+export function podsOf(nodeName: string): Resource<KubePod> {
+  return { ...PODS, what: `pods of ${nodeName}`, fieldSelector: `spec.nodeName=${nodeName}` };
+}
