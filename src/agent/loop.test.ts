@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Loop, type LoopOptions } from "./loop.ts";
+import { Loop, type LoopOptions, stuckLoops } from "./loop.ts";
 
-const TIMES = { settleMs: 50, intervalMs: 30_000, retryMs: 2_000 };
+const TIMES = { name: "tests", settleMs: 50, intervalMs: 30_000, retryMs: 2_000 };
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -196,4 +196,16 @@ test("a pass that took long rests before the next one that is asked for, but not
   expect(state.begun).toBe(2);
   await wait(1);
   expect(state.begun).toBe(3);
+});
+
+test("a pass that has no end is told by its name, and one that has ended isn't", async () => {
+  const { loop, finish } = start({ name: "endless" });
+  loop.request();
+  await wait(50 + 999);
+  expect(stuckLoops(performance.now(), 1_000)).not.toContain("endless");
+  await wait(2);
+  expect(stuckLoops(performance.now(), 1_000)).toContain("endless");
+  await finish();
+  expect(stuckLoops(performance.now(), 0)).not.toContain("endless");
+  await loop.stop();
 });

@@ -6,6 +6,14 @@ const MOST_SETTLES = 10;
 const REST_FACTOR = 3;
 const REST_MAX_MS = 500;
 
+/** The passes of the process that have begun and not ended. */
+const underWay = new Set<{ readonly name: string; readonly begun: number }>();
+
+/** Names of the loops whose pass has been running for longer than this, in milliseconds, at `now` by performance.now(). */
+export function stuckLoops(now: number, longerThanMs: number): string[] {
+  return [...underWay].filter(({ begun }) => now - begun > longerThanMs).map(({ name }) => name);
+}
+
 /**
  * Runs one pass at a time: soon after it is asked, again at intervals, and sooner again after a failure. Any number of
  * requests that come while a pass runs are one more pass, after a rest, so that a storm of them leaves the daemon time for others.
@@ -53,6 +61,8 @@ export class Loop {
   async #run(): Promise<void> {
     this.#askedAt = undefined;
     const begun = performance.now();
+    const pass = { name: this.#options.name, begun };
+    underWay.add(pass);
     let nextMs = this.#options.intervalMs;
     try {
       await this.#pass();
@@ -60,6 +70,7 @@ export class Loop {
       nextMs = this.#options.retryMs;
       this.#options.onError(error);
     }
+    underWay.delete(pass);
     this.#running = undefined;
     const now = performance.now();
     const restMs = Math.min(REST_MAX_MS, REST_FACTOR * (now - begun));
@@ -69,6 +80,8 @@ export class Loop {
 }
 
 export interface LoopOptions {
+  /** What it looks after, for people. */
+  readonly name: string;
   /** How long to wait after a request for more of them, in milliseconds. */
   readonly settleMs: number;
   /** Time between passes that nobody asked for. */

@@ -2,13 +2,12 @@
 //
 // What the daemon tells Prometheus: GET /metrics in its text format. State is read when it is asked for; only calls, which
 // are events, are counted as they happen.
-import { createServer, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { status } from "@grpc/grpc-js";
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { SessionState } from "../bgp/state.ts";
 import type { SubnetCounts } from "../ipam/address-space.ts";
 import type { Finding } from "../probe/tracker.ts";
+import { type HttpServer, serveHttp } from "./http-server.ts";
 
 /** What is read at each scrape. */
 export interface Measurable {
@@ -170,40 +169,11 @@ export async function serveMetrics(
   metrics: Metrics,
   { host, port }: { host: string; port: number },
   onError: (error: unknown) => void,
-): Promise<{ port: number; close(): Promise<void> }> {
-  const server = createServer((request, response) => {
-    if (request.url !== "/metrics") return answer(response, 404, "text/plain", "there is /metrics\n");
-    if (request.method !== "GET" && request.method !== "HEAD") return answer(response, 405, "text/plain", "");
-    metrics.text().then(
-      (text) => answer(response, 200, metrics.contentType, text),
-      (error: unknown) => {
-        onError(error);
-        answer(response, 500, "text/plain", `${error instanceof Error ? error.message : error}\n`);
-      },
-    );
-  });
-  // A scraper that never finishes its request holds a socket, not the daemon.
-  server.requestTimeout = 10_000;
-  server.headersTimeout = 5_000;
-  server.maxConnections = 16;
-  await new Promise<void>((listening, failed) => {
-    server.once("error", (cause) =>
-      failed(new MetricsError(`metrics can't be served on ${host}:${port}: ${cause.message}`, { cause })),
-    );
-    server.listen(port, host, listening);
-  });
-  server.on("error", onError);
-  return {
-    port: (server.address() as AddressInfo).port,
-    close: () =>
-      new Promise((closed) => {
-        server.close(() => closed());
-        server.closeAllConnections();
-      }),
-  };
-}
-
-function answer(response: ServerResponse, code: number, type: string, body: string): void {
-  response.writeHead(code, { "content-type": type, "content-length": Buffer.byteLength(body) });
-  response.end(response.req.method === "HEAD" ? "" : body);
+): Promise<HttpServer> {
+  const page = async () => ({ code: 200, type: metrics.contentType, body: await metrics.text() });
+  try {
+    return await serveHttp({ host, port }, { "/metrics": page }, onError);
+  } catch (cause) {
+    throw new MetricsError(`metrics can't be served on ${host}:${port}: ${(cause as Error).message}`, { cause });
+  }
 }

@@ -109,6 +109,7 @@ export class RouteKeeper {
 
   async #start(): Promise<void> {
     const loop = new Loop(() => this.#pass(), {
+      name: "routes",
       settleMs: SETTLE_MS,
       intervalMs: PASS_INTERVAL_MS,
       retryMs: PASS_RETRY_MS,
