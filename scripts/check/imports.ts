@@ -9,7 +9,7 @@ import { ROOT } from "../repo.ts";
 
 const WORDS = ["gen", "net"];
 const ADAPTERS = ["netlink", "nft", "kube", "grpc", "podnet", "sys"];
-const FEATURES = ["cni", "ipam", "routes", "bgp", "hostport", "egress", "probe", "policy"];
+const FEATURES = ["cni", "ipam", "routes", "bgp", "hostport", "egress", "probe", "policy", "footprint"];
 const PROGRAMS = ["agent", "ctl", "lab"];
 
 /** Folder of src, and the folders of src it may import besides itself. A folder that is not here may not exist. */

@@ -29,12 +29,14 @@ import { BgpKeeper } from "./bgp-keeper.ts";
 import type { Config } from "./config.ts";
 import { EgressKeeper } from "./egress-keeper.ts";
 import { HalfMade } from "./half-made.ts";
+import { Health } from "./health.ts";
 import { sweepJournal } from "./journal-sweep.ts";
 import { readKernelMarks } from "./kernel-marks.ts";
 import { LinkRemover, openSlowNetlink } from "./link-remover.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
 import type { Measurable, Metrics } from "./metrics.ts";
+import { checksOf, keepCniFiles, NOT_SYNCED, openFootprint } from "./node-life.ts";
 import { toNodeRoute } from "./node-route.ts";
 import { listLinks, watchPods } from "./pod-watch.ts";
 import { ProbeKeeper } from "./probe-keeper.ts";
@@ -68,7 +70,7 @@ export interface Agent {
 type Closer = () => Promise<void> | void;
 
 /** @throws ConfigError's siblings: PeersError, StoreError, IpamError, SysctlError, NetlinkError. Nothing is left running. */
-export async function startAgent(config: Config, log: Log): Promise<Agent> {
+export async function startAgent(config: Config, log: Log, health = new Health()): Promise<Agent> {
   const closers: Closer[] = [];
   const stop = async () => {
     globalThis.faultPoint?.("daemon.stop-begun");
@@ -78,7 +80,7 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
     }
   };
   try {
-    await start(config, log, closers);
+    await start(config, log, health, closers);
   } catch (error) {
     await stop();
     throw error;
@@ -86,7 +88,7 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
   return { stop };
 }
 
-async function start(config: Config, log: Log, closers: Closer[]): Promise<void> {
+async function start(config: Config, log: Log, health: Health, closers: Closer[]): Promise<void> {
   const self = { name: config.nodeName, podCIDRs: config.podCIDRs };
   const peers = config.peers === undefined ? fixedSource([]) : await PeersFile.open(config.peers, log);
   const { mode, table } = config.routes;
@@ -104,7 +106,8 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   const journal = await keepJournal(join(config.stateDir, "journal"), service, log, closers);
   globalThis.faultPoint?.("daemon.journal-kept");
 
-  const changed = await enableForwarding(new Set(config.podCIDRs.map(({ family }) => family)));
+  const record = await openFootprint(config);
+  const changed = await enableForwarding(new Set(config.podCIDRs.map(({ family }) => family)), record, bootId);
   if (changed.length > 0) log.info({ sysctls: changed }, "forwarding switched on");
   globalThis.faultPoint?.("daemon.forwarding-on");
 
@@ -159,6 +162,9 @@ async function start(config: Config, log: Log, closers: Closer[]): Promise<void>
   }
   undoHalfMade(service, netlink, log, closers);
   if (config.repair) closers.push(watchPods(service, netlink, bootId, log));
+  const files = keepCniFiles(config, record, () => (synced() ? undefined : NOT_SYNCED), log);
+  closers.push(() => files.stop());
+  closers.push(health.enter(checksOf({ config, service, synced, files })));
   log.info({ socket: config.socket, podCIDRs: config.podCIDRs.map(formatPrefix), peers: config.peers }, "serving");
   globalThis.faultPoint?.("daemon.serving");
 }
@@ -313,6 +319,7 @@ async function openHostPorts(
 async function followBgp(bgp: BgpKeeper, log: Log, closers: Closer[]): Promise<void> {
   await bgp.pass();
   const loop = new Loop(() => bgp.pass(), {
+    name: "BGP",
     settleMs: SETTLE_MS,
     intervalMs: BGP_INTERVAL_MS,
     retryMs: BGP_INTERVAL_MS,
@@ -332,6 +339,7 @@ function retireBird(bird: Bird, isReplaced: () => boolean, log: Log, closers: Cl
     log.info("BIRD is ended, and its routes are taken away");
   };
   const loop = new Loop(pass, {
+    name: "end of BIRD",
     settleMs: SETTLE_MS,
     intervalMs: BGP_INTERVAL_MS,
     retryMs: PASS_INTERVAL_MS,
@@ -352,6 +360,7 @@ async function keepJournal(dir: string, service: IpamService, log: Log, closers:
   };
   await replay();
   const loop = new Loop(replay, {
+    name: "journal",
     settleMs: SETTLE_MS,
     intervalMs: PASS_INTERVAL_MS,
     retryMs: PASS_RETRY_MS,
@@ -376,6 +385,7 @@ function retireTheGone(
   const retirer = new Retirer({ allocations: service, surroundings, graceMs, bootId, log, now });
   const intervalMs = passIntervalMs(graceMs);
   const loop = new Loop(() => retirer.pass(), {
+    name: "attachments that are over",
     settleMs: SETTLE_MS,
     intervalMs,
     retryMs: intervalMs,
@@ -392,6 +402,7 @@ function pruneHistory(service: IpamService, log: Log, closers: Closer[]): void {
     if (dropped > 0) log.info({ entries: dropped }, "old entries of the addresses' history are dropped");
   };
   const loop = new Loop(pass, {
+    name: "history",
     settleMs: SETTLE_MS,
     intervalMs: PRUNE_INTERVAL_MS,
     retryMs: PRUNE_INTERVAL_MS,
@@ -414,6 +425,7 @@ function undoHalfMade(service: IpamService, netlink: Netlink, log: Log, closers:
     now: () => performance.now(),
   });
   const loop = new Loop(() => halfMade.pass(), {
+    name: "half-made links",
     settleMs: SETTLE_MS,
     intervalMs: PASS_INTERVAL_MS,
     retryMs: PASS_INTERVAL_MS,

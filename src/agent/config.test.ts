@@ -62,6 +62,8 @@ test("a name and a subnet are enough", () => {
     rules: NO_RULES,
     egress: { masquerade: false, exceptCIDRs: [] },
     metricsAddress: undefined,
+    healthAddress: undefined,
+    cni: { binDir: undefined, confDir: undefined, confName: "10-flatnet.conflist", chained: [] },
     routes: STATIC,
   });
   expect(podCIDRs.map(formatPrefix)).toEqual(["10.244.1.0/24"]);
@@ -110,6 +112,8 @@ historyDays: 30
 probeSeconds: 10
 egress: { masquerade: true, exceptCIDRs: [192.0.2.0/24, "2001:db8::/32"] }
 metricsAddress: 127.0.0.1:9470
+healthAddress: 127.0.0.1:26219
+cni: { binDir: /b, confDir: /c, confName: 1.conflist, chained: [{ type: x }] }
 routes:
   mode: bgp
   table: 100
@@ -138,6 +142,8 @@ routes:
     probeSeconds: 10,
     egress: { masquerade: true, exceptCIDRs: ["192.0.2.0/24", "2001:db8::/32"].map(parsePrefix) },
     metricsAddress: { host: "127.0.0.1", port: 9470 },
+    healthAddress: { host: "127.0.0.1", port: 26_219 },
+    cni: { binDir: "/b", confDir: "/c", confName: "1.conflist", chained: [{ type: "x" }] },
     routes: {
       mode: "bgp",
       table: 100,
@@ -439,4 +445,45 @@ test.for<[args: string[], file: string | undefined, message: string]>([
 
 test.for(["yes", ""])("--kubernetes %j is neither on nor off", (text) => {
   expect(refusal([...GOOD, "--kubernetes", text]).message).toContain(`--kubernetes is ${JSON.stringify(text)}: `);
+});
+
+test("where the plugin and the conflist go is said by flags or by the file, with the plugins behind flatnet", () => {
+  const flags = ["--cni-bin-dir", "/b", "--cni-conf-dir", "/c"];
+  expect(parse([...GOOD, ...flags]).cni).toEqual({
+    binDir: "/b",
+    confDir: "/c",
+    confName: "10-flatnet.conflist",
+    chained: [],
+  });
+  const file = 'cni: { binDir: /f, confName: 05-flatnet.conflist, chained: [{ type: tuning, sysctl: { a: "1" } }] }';
+  expect(parse([...GOOD, ...flags], file).cni).toEqual({
+    binDir: "/b",
+    confDir: "/c",
+    confName: "05-flatnet.conflist",
+    chained: [{ type: "tuning", sysctl: { a: "1" } }],
+  });
+});
+
+test.for<[file: string, problem: string]>([
+  ["cni: { binDir: opt/cni }", 'cni.binDir is "opt/cni": is not an absolute path'],
+  ["cni: { confName: ../x.conflist }", 'cni.confName is "../x.conflist": is not a file name that ends in .conflist'],
+  [
+    "cni: { confName: 10-flatnet.json }",
+    'cni.confName is "10-flatnet.json": is not a file name that ends in .conflist',
+  ],
+  ["cni: { chained: [{ name: x }] }", "cni.chained.0.type is missing"],
+  ["cni: { chained: [{ type: a/b }] }", 'cni.chained.0.type is "a/b": is not a plugin\'s name'],
+  ["cni: { dir: /x }", "cni.dir is no key of the configuration"],
+])("%s is refused", ([file, problem]) => {
+  expect(refusal(GOOD, file).message).toContain(problem);
+});
+
+test("health has an address of its own", () => {
+  expect(parse([...GOOD, "--health-address", "127.0.0.1:26219"]).healthAddress).toEqual({
+    host: "127.0.0.1",
+    port: 26_219,
+  });
+  expect(refusal([...GOOD, "--health-address", "localhost:1"]).message).toBe(
+    '--health-address is "localhost:1": is not HOST:PORT',
+  );
 });

@@ -7,6 +7,7 @@ import { parseArgs } from "node:util";
 import * as v from "valibot";
 import { parse } from "yaml";
 import { BgpSchema, type BgpSettings } from "../bgp/settings.ts";
+import type { ChainedPlugin } from "../footprint/conflist.ts";
 import { IpamError } from "../ipam/errors.ts";
 import { type AddressRules, layOut } from "../ipam/layout.ts";
 import { formatPrefix, overlaps, type Prefix, parsePrefix } from "../net/prefix.ts";
@@ -55,6 +56,21 @@ export interface Config {
   readonly probeSeconds: number;
   /** Where metrics are served; absent: nowhere. */
   readonly metricsAddress: { readonly host: string; readonly port: number } | undefined;
+  /** Where health is served; absent: nowhere. */
+  readonly healthAddress: { readonly host: string; readonly port: number } | undefined;
+  readonly cni: CniFilesConf;
+}
+
+/** What the daemon puts where runtimes look for plugins and networks. */
+export interface CniFilesConf {
+  /** Directory that the plugin is installed in; absent when somebody else does that. */
+  readonly binDir: string | undefined;
+  /** Directory that the conflist is written in; absent when somebody else does that. */
+  readonly confDir: string | undefined;
+  /** The conflist's name there. Runtimes take the first. */
+  readonly confName: string;
+  /** Plugins that are called behind flatnet. */
+  readonly chained: readonly ChainedPlugin[];
 }
 
 /** How the API server is reached. Without a kubeconfig it is as a pod does: by its service account. */
@@ -102,6 +118,10 @@ export const USAGE = `usage: flatnetd --node-name NAME --pod-cidr CIDR [--pod-ci
   --egress-except CIDR   destinations outside the cluster that see the pods' own addresses; again for more
   --probe-seconds N      how often the other nodes are asked over UDP whether packets arrive (default 0: not at all)
   --metrics-address HOST:PORT  where Prometheus finds /metrics (default none)
+  --health-address HOST:PORT  where /livez, /readyz and /healthz are (default none)
+  --cni-bin-dir DIR      install the plugin there, and keep it (default none; runtimes look in /opt/cni/bin)
+  --cni-conf-dir DIR     write the conflist there once pods can be served, and keep it (default none;
+                         runtimes look in /etc/cni/net.d)
   --help
 `;
 
@@ -178,6 +198,25 @@ const Schema = v.strictObject({
   ),
   probeSeconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3_600)), 0),
   metricsAddress: v.optional(v.pipe(v.string(), v.check(isHostPort, "is not HOST:PORT"))),
+  healthAddress: v.optional(v.pipe(v.string(), v.check(isHostPort, "is not HOST:PORT"))),
+  cni: v.optional(
+    v.strictObject({
+      binDir: v.optional(path),
+      confDir: v.optional(path),
+      confName: v.optional(
+        v.pipe(
+          v.string(),
+          v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,240}\.conflist$/, "is not a file name that ends in .conflist"),
+        ),
+        "10-flatnet.conflist",
+      ),
+      chained: v.optional(
+        v.array(v.looseObject({ type: v.pipe(v.string(), v.regex(/^[A-Za-z0-9._-]+$/, "is not a plugin's name")) })),
+        [],
+      ),
+    }),
+    {},
+  ),
   historyDays: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3_650)), 7),
 });
 
@@ -209,11 +248,14 @@ const FLAGS: Readonly<Record<string, { key: string; again?: true; read: (text: s
   "egress-except": { key: "egress.exceptCIDRs", again: true, read: (text) => text },
   "probe-seconds": { key: "probeSeconds", read: toNumber },
   "metrics-address": { key: "metricsAddress", read: (text) => text },
+  "health-address": { key: "healthAddress", read: (text) => text },
+  "cni-bin-dir": { key: "cni.binDir", read: (text) => text },
+  "cni-conf-dir": { key: "cni.confDir", read: (text) => text },
   "history-days": { key: "historyDays", read: toNumber },
 };
 
 /** "127.0.0.1:9470" or "[::1]:9470": an address, not a name that would have to be looked up. */
-function parseHostPort(text: string): { host: string; port: number } | undefined {
+function parseHostPort(text = ""): { host: string; port: number } | undefined {
   const [, v6, v4, port] = /^(?:\[([0-9a-f:.]+)\]|([0-9.]+)):(\d{1,5})$/i.exec(text) ?? [];
   const host = v6 ?? v4 ?? "";
   return isIP(host) === (v6 === undefined ? 4 : 6) && Number(port) <= 65_535 ? { host, port: Number(port) } : undefined;
@@ -255,7 +297,7 @@ export function parseConfig(args: readonly string[], readFile: (path: string) =>
   const inKubernetes = Object(given["kubernetes"])["enabled"] === true;
   const result = v.safeParse(inKubernetes ? SchemaInKubernetes : Schema, given);
   if (!result.success) throw invalid(result.issues.map((issue) => describe(issue, nameOf)));
-  const { podCIDRs = [], drainingCIDRs, excluded, pools, peers, egress, metricsAddress = "", ...rest } = result.output;
+  const { podCIDRs = [], drainingCIDRs, excluded, pools, peers, egress, ...rest } = result.output;
   if (inKubernetes && peers !== undefined) {
     throw invalid([`${nameOf("peers")} is ${peers}: with ${nameOf("kubernetes.enabled")} the nodes are Kubernetes'`]);
   }
@@ -288,7 +330,9 @@ export function parseConfig(args: readonly string[], readFile: (path: string) =>
     peers,
     kubernetes: inKubernetes ? parseKubernetes(rest.kubernetes) : undefined,
     egress: parseEgress(egress, nameOf),
-    metricsAddress: parseHostPort(metricsAddress),
+    metricsAddress: parseHostPort(rest.metricsAddress),
+    healthAddress: parseHostPort(rest.healthAddress),
+    cni: { ...rest.cni, binDir: rest.cni.binDir, confDir: rest.cni.confDir },
   };
 }
 

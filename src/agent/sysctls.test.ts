@@ -3,17 +3,28 @@ import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { FootprintRecord } from "../footprint/record.ts";
 import type { Family } from "../net/address.ts";
 import { enableForwarding } from "./sysctls.ts";
 
+const BOOT = "b-1";
+
 let root: string;
+let stateDir: string;
 beforeEach(() => {
+  stateDir = fs.mkdtempSync(join(tmpdir(), "flatnet-sysctls-state-"));
   root = fs.mkdtempSync(join(tmpdir(), "flatnet-sysctls-"));
   set("ipv4/ip_forward", "0");
+  set("ipv4/conf/all/accept_redirects", "1");
+  for (const family of ["ipv4", "ipv6"]) {
+    for (const name of ["all", "default", "lo", "eth0"]) set(`${family}/conf/${name}/forwarding`, "0");
+  }
   set("ipv6/conf/all/forwarding", "0");
   for (const name of ["all", "default", "lo", "eth0"]) set(`ipv6/conf/${name}/accept_ra`, "1");
 });
-afterEach(() => fs.rmSync(root, { recursive: true, force: true }));
+afterEach(() => {
+  for (const directory of [root, stateDir]) fs.rmSync(directory, { recursive: true, force: true });
+});
 
 function set(sysctl: string, value: string): void {
   fs.mkdirSync(dirname(join(root, sysctl)), { recursive: true });
@@ -24,7 +35,14 @@ function get(sysctl: string): string {
   return fs.readFileSync(join(root, sysctl), "utf8").trim();
 }
 
-const enable = (...families: Family[]) => enableForwarding(new Set(families), root);
+const enable = (...families: Family[]) => enableInBoot(BOOT, ...families);
+
+/** As a daemon does that has just been started. */
+async function enableInBoot(bootId: string, ...families: Family[]): Promise<string[]> {
+  return enableForwarding(new Set(families), await FootprintRecord.open(stateDir), bootId, root);
+}
+
+const recorded = async () => (await FootprintRecord.open(stateDir)).now.sysctls;
 
 test("IPv4 alone leaves IPv6 alone", async () => {
   expect(await enable(4)).toEqual(["ipv4/ip_forward=1"]);
@@ -95,4 +113,47 @@ test("a sysctl that can't be written is an error that names it", async () => {
   fs.rmSync(join(root, "ipv4/ip_forward"));
   fs.mkdirSync(join(root, "ipv4/ip_forward"));
   await expect(enable(4)).rejects.toThrow("sysctl net.ipv4.ip_forward: EISDIR");
+});
+
+test("what a sysctl was is on disk, with what the kernel changes along with it", async () => {
+  set("ipv4/conf/eth0/forwarding", "1");
+  await enable(4, 6);
+  expect(await recorded()).toEqual([
+    {
+      sysctl: "ipv4/ip_forward",
+      before: "0",
+      after: "1",
+      bootId: BOOT,
+      along: [
+        { sysctl: "ipv4/conf/eth0/forwarding", before: "1", after: "1" },
+        { sysctl: "ipv4/conf/all/accept_redirects", before: "1", after: "0" },
+      ],
+    },
+    { sysctl: "ipv6/conf/eth0/accept_ra", before: "1", after: "2", bootId: BOOT, along: [] },
+    { sysctl: "ipv6/conf/all/forwarding", before: "0", after: "1", bootId: BOOT, along: [] },
+  ]);
+});
+
+test("it is on disk before it is changed: what can't be written down is not done", async () => {
+  fs.rmSync(stateDir, { recursive: true });
+  fs.writeFileSync(stateDir, "no directory");
+  await expect(enable(4)).rejects.toThrow();
+  expect(get("ipv4/ip_forward")).toBe("0");
+});
+
+test("a daemon that finds its own value keeps in mind what was before it", async () => {
+  await enable(4);
+  await enable(4);
+  expect(await recorded()).toMatchObject([{ sysctl: "ipv4/ip_forward", before: "0", after: "1" }]);
+});
+
+test("with another boot what was before is what that boot had", async () => {
+  await enable(4, 6);
+  for (const sysctl of ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]) set(sysctl, "0");
+  set("ipv6/conf/eth0/accept_ra", "0");
+  await enableInBoot("b-2", 4, 6);
+  expect((await recorded()).map(({ sysctl, bootId }) => `${sysctl} ${bootId}`)).toEqual([
+    "ipv4/ip_forward b-2",
+    "ipv6/conf/all/forwarding b-2",
+  ]);
 });

@@ -3,6 +3,7 @@
 // The sysctls that make a host a router.
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { SysctlChange, SysctlValue } from "../footprint/record.ts";
 import type { Family } from "../net/address.ts";
 
 const ROOT = "/proc/sys/net";
@@ -19,32 +20,75 @@ export class SysctlError extends Error {
   }
 }
 
+/** Where it is written down what a sysctl was, before it is changed. */
+export interface SysctlRecord {
+  readonly now: { readonly sysctls: readonly SysctlChange[] };
+  set(changes: { readonly sysctls: readonly SysctlChange[] }): Promise<void>;
+}
+
 /**
  * Switches forwarding on for the families. The kernel stops listening to IPv6 router advertisements then, and a node that
  * has its default route from one would lose it; interfaces that listen now are told to go on (accept_ra=2).
+ * @param bootId of the kernel that runs
  * @returns the sysctls that were changed, as `ipv4/ip_forward=1`
- * @throws SysctlError
+ * @throws SysctlError; FootprintError when it can't be written down
  */
-export async function enableForwarding(families: ReadonlySet<Family>, root = ROOT): Promise<string[]> {
+export async function enableForwarding(
+  families: ReadonlySet<Family>,
+  record: SysctlRecord,
+  bootId: string,
+  root = ROOT,
+): Promise<string[]> {
   const changed: string[] = [];
-  const set = async (sysctl: string, value: string) => {
-    if ((await read(root, sysctl)) === value) return;
-    await write(root, sysctl, value);
-    changed.push(`${sysctl}=${value}`);
+  const set = async (sysctl: string, after: string, along: () => Promise<SysctlValue[]>) => {
+    const before = await read(root, sysctl);
+    if (before === after) return;
+    // Of another boot nothing is left. One that somebody set back since has the value now that it is to have again.
+    const others = record.now.sysctls.filter((one) => one.sysctl !== sysctl && one.bootId === bootId);
+    await record.set({ sysctls: [...others, { sysctl, before, after, bootId, along: await along() }] });
+    await write(root, sysctl, after);
+    changed.push(`${sysctl}=${after}`);
   };
   const keepListening = async (link: string) => {
     const sysctl = `ipv6/conf/${link}/accept_ra`;
-    if ((await read(root, sysctl)) === "1") await set(sysctl, "2");
+    if ((await read(root, sysctl)) === "1") await set(sysctl, "2", async () => []);
   };
-  if (families.has(4)) await set("ipv4/ip_forward", "1");
+  if (families.has(4)) await set("ipv4/ip_forward", "1", () => changedByIpForward(root));
   if (families.has(6)) {
     const forwarding = "ipv6/conf/all/forwarding";
     if ((await read(root, forwarding)) !== "1") {
-      for (const link of await links(root)) await unlessGone(keepListening(link));
+      for (const link of await entries(root, "ipv6/conf")) {
+        if (!NO_UPLINKS.has(link)) await unlessGone(keepListening(link));
+      }
     }
-    await set(forwarding, "1");
+    await set(forwarding, "1", () => forwardingLinks(root, "ipv6"));
   }
   return changed;
+}
+
+/** All links' own forwarding, and whether redirects are believed (devinet.c, inet_forward_change). */
+async function changedByIpForward(root: string): Promise<SysctlValue[]> {
+  const redirects = "ipv4/conf/all/accept_redirects";
+  const along = await forwardingLinks(root, "ipv4");
+  await unlessGone(
+    read(root, redirects).then((before) => {
+      along.push({ sysctl: redirects, before, after: "0" });
+    }),
+  );
+  return along;
+}
+
+/** Links that forward by a setting of their own: switching it off for all would switch it off for them too. */
+async function forwardingLinks(root: string, family: "ipv4" | "ipv6"): Promise<SysctlValue[]> {
+  const found: SysctlValue[] = [];
+  for (const link of await entries(root, `${family}/conf`)) {
+    const sysctl = `${family}/conf/${link}/forwarding`;
+    const look = async () => {
+      if ((await read(root, sysctl)) === "1") found.push({ sysctl, before: "1", after: "1" });
+    };
+    if (link !== "all") await unlessGone(look());
+  }
+  return found;
 }
 
 /** Links come and go while they are looked at, pods' above all. */
@@ -56,11 +100,11 @@ async function unlessGone(work: Promise<void>): Promise<void> {
   }
 }
 
-async function links(root: string): Promise<string[]> {
+async function entries(root: string, directory: string): Promise<string[]> {
   try {
-    return (await readdir(join(root, "ipv6/conf"))).filter((name) => !NO_UPLINKS.has(name));
+    return await readdir(join(root, directory));
   } catch (cause) {
-    throw new SysctlError("ipv6/conf", cause);
+    throw new SysctlError(directory, cause);
   }
 }
 

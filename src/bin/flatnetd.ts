@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { setFlagsFromString } from "node:v8";
+import type { HttpServer } from "../agent/http-server.ts";
 import type { CtlWorld } from "../ctl/world.ts";
 
 async function main(): Promise<number> {
@@ -55,9 +56,16 @@ async function runDaemon(args: string[]): Promise<number> {
   const signal = new Promise<string>((resolve) => {
     for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve(name));
   });
+  const { Health, serveHealth } = await import("../agent/health.ts");
+  const health = new Health();
+  let healthServer: HttpServer | undefined;
   try {
+    if (config.healthAddress !== undefined) {
+      const onError = (err: unknown) => log.error({ err }, "health could not be told");
+      healthServer = await serveHealth(health, config.healthAddress, onError);
+    }
     const { startAgent } = await import("../agent/agent.ts");
-    const agent = await startAgent(config, log);
+    const agent = await startAgent(config, log, health);
     log.info({ signal: await signal }, "stopping");
     await agent.stop();
     log.info("stopped");
@@ -65,6 +73,8 @@ async function runDaemon(args: string[]): Promise<number> {
   } catch (err) {
     log.fatal({ err }, `flatnetd can't go on: ${(err as Error).message}`);
     return 1;
+  } finally {
+    await healthServer?.close();
   }
 }
 

@@ -26,7 +26,7 @@ import {
 import { KeyedLock } from "./keyed-lock.ts";
 import { type AddressRules, DEFAULT_POOL } from "./layout.ts";
 import type { AllocationRequest } from "./plans.ts";
-import { type AllocationRecord, type Bandwidth, type Change, type Snapshot, writesOf } from "./records.ts";
+import { type AllocationRecord, type Bandwidth, type Change, formatWrite, type Snapshot, writesOf } from "./records.ts";
 import { type KernelMark, planRecovery, type Recovery } from "./recovered.ts";
 import { refusalError } from "./refusals.ts";
 import type { RecordStore } from "./store.ts";
@@ -414,6 +414,20 @@ export class IpamService {
         globalThis.faultPoint?.("daemon.history-pruned");
       }
       return keys.length;
+    } catch (cause) {
+      throw storeError(cause);
+    }
+  }
+
+  /**
+   * Writes what is in the database already, as every writer does: through to the disk.
+   * @throws IpamError IPAM_STORE, IPAM_CLOSED
+   */
+  async tryWrite(): Promise<void> {
+    this.#refuseWhenClosed();
+    await this.#healthy();
+    try {
+      await this.#store.commit([formatWrite()]);
     } catch (cause) {
       throw storeError(cause);
     }
