@@ -59,6 +59,7 @@ export class Events {
   constructor(options: EventsOptions) {
     this.#options = options;
     this.#loop = new Loop(() => this.#pass(), {
+      name: "Events",
       settleMs: SETTLE_MS,
       intervalMs: INTERVAL_MS,
       retryMs: RETRY_MS,
