@@ -9,6 +9,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { BENCH_NEEDS, ensureDebian } from "../scripts/debian.ts";
 import { explain, ROOT, say } from "../scripts/repo.ts";
 import { Cleanup } from "../test/helpers/daemon.ts";
 import { Bench, type Case } from "./bench.ts";
@@ -16,11 +17,19 @@ import { burstCases } from "./cases/bursts.ts";
 import { daemonCases } from "./cases/daemon.ts";
 import { ipamCases } from "./cases/ipam.ts";
 import { routeCases } from "./cases/routes.ts";
+import { trafficCases } from "./cases/traffic.ts";
 import { verbCases } from "./cases/verbs.ts";
 import { distributionSvg } from "./plot.ts";
 import { type CaseResult, jsonDocument, type Machine, reportPage, tableLines } from "./report.ts";
 
-const CASES: readonly Case[] = [...verbCases, ...burstCases, ...ipamCases, ...routeCases, ...daemonCases];
+const CASES: readonly Case[] = [
+  ...verbCases,
+  ...burstCases,
+  ...ipamCases,
+  ...routeCases,
+  ...trafficCases,
+  ...daemonCases,
+];
 const DEFAULT_RUNS = 30;
 const REPORT = join(ROOT, "docs", "benchmarks");
 
@@ -63,6 +72,7 @@ async function main(): Promise<number> {
     if (!CASES.some((one) => one.id === id)) throw new Error(`there is no case ${id}: see --list`);
   }
   if (process.getuid?.() !== 0) throw new Error("the bench makes network namespaces: it has to be root");
+  await ensureDebian(BENCH_NEEDS);
   const results: CaseResult[] = [];
   for (const one of CASES.filter(({ id }) => values.case === undefined || values.case.includes(id))) {
     say(`\n${one.title}`);

@@ -6,7 +6,7 @@
 export interface Row {
   /** "ADD: wall". */
   readonly what: string;
-  readonly unit: "ms" | "MB" | "/s";
+  readonly unit: "µs" | "ms" | "MB" | "/s" | "Gbit/s";
   /** At least one each, in the order in which they were taken. */
   readonly ours: readonly number[];
   readonly peer: readonly number[];

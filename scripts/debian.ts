@@ -56,6 +56,13 @@ export const TEST_NEEDS: readonly Need[] = [
   },
 ];
 
+/** The bench runs the programs that the tests compare with, and measures traffic with these. */
+export const BENCH_NEEDS: readonly Need[] = [
+  ...TEST_NEEDS,
+  { package: "iperf3", proof: ["/usr/bin/iperf3"], why: "throughput between pods" },
+  { package: "sockperf", proof: ["/usr/bin/sockperf"], why: "round trips between pods" },
+];
+
 const POLICY = "/usr/sbin/policy-rc.d";
 
 /** Makes the needs present or throws StepError with one line that says what to install. */
