@@ -93,6 +93,18 @@ export function addressNumber(address: Uint8Array): bigint {
   return bytesToBigint(address);
 }
 
+/** Whether all of one block is in another. */
+export function isWithin(outer: Prefix, inner: Prefix): boolean {
+  return inner.length >= outer.length && overlaps(outer, inner);
+}
+
+/** The block of that length that the address is in. */
+export function maskedPrefix(address: Uint8Array, length: number): Prefix {
+  const family = familyOf(address);
+  const behind = BigInt(hostLength(family) - length);
+  return { family, base: (bytesToBigint(address) >> behind) << behind, length };
+}
+
 /** The prefix of one address. */
 export function hostPrefix(address: Uint8Array): Prefix {
   const family = address.length === 4 ? 4 : 6;
