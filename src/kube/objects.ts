@@ -31,6 +31,8 @@ export interface KubeNode {
   readonly labels: Words;
   /** Keys of spec.taints. */
   readonly taints: readonly string[];
+  /** Status of its condition NetworkUnavailable: "True", "False", "Unknown"; absent where it hasn't the condition. */
+  readonly networkUnavailable?: string | undefined;
   /** What in it couldn't be used, for people, with field and value; undefined when nothing. */
   readonly problem: string | undefined;
 }
