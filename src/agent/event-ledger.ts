@@ -3,18 +3,11 @@
 // Which Events are to be written to the cluster, and when: one for each thing and reason, whose count grows, and few enough
 // that a daemon in trouble is no trouble to the API server. Pure but for its state; time is an argument.
 
-/** What an Event is about. */
-export interface Subject {
-  readonly kind: "Node" | "Pod";
-  /** Empty for a node. */
-  readonly namespace: string;
-  readonly name: string;
-  readonly uid: string;
-}
+import type { EventSubject } from "../kube/events.ts";
 
 /** Something that an operator should know. */
 export interface Notice {
-  readonly subject: Subject;
+  readonly subject: EventSubject;
   readonly type: "Normal" | "Warning";
   /** One word of the kind that programs look for: "SubnetExhausted". */
   readonly reason: string;
@@ -119,6 +112,7 @@ export class EventLedger {
 
   /** It can't be written, now or ever. @returns how many are lost */
   dropped({ key }: Due): number {
+    this.#tokens--;
     const lost = this.#waiting.get(key)?.count ?? 0;
     this.#waiting.delete(key);
     return lost;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { pino } from "pino";
 import { expect, onTestFinished, test, vi } from "vitest";
+import type { KubeEvent } from "../kube/events.ts";
 import type { Notice } from "./event-ledger.ts";
-import { type EventSink, Events, type WrittenEvent } from "./events.ts";
+import { type EventSink, Events } from "./events.ts";
 
 const NODE = { kind: "Node", namespace: "", name: "node1", uid: "uid-1" } as const;
 const POD = { kind: "Pod", namespace: "web", name: "web-0", uid: "uid-2" } as const;
@@ -17,8 +18,8 @@ function telling(sink: Partial<EventSink> = {}) {
   let ids = 0;
   const events = new Events({ log, now: Date.now, newId: () => `id${ids++}` });
   onTestFinished(() => events.stop());
-  const created: WrittenEvent[] = [];
-  const updated: WrittenEvent[] = [];
+  const created: KubeEvent[] = [];
+  const updated: KubeEvent[] = [];
   const recording: EventSink = {
     create: async (event) => created.push(event) > 0,
     update: async (event) => updated.push(event) > 0,
@@ -118,7 +119,7 @@ test("long messages and long names are cut to what the API takes", async () => {
   events.connect(sink);
   events.tell({ ...FULL, subject: { ...POD, name: "a".repeat(253) }, message: "ä".repeat(2_000) });
   await pass(1_000);
-  const [event] = created as [WrittenEvent];
+  const [event] = created as [KubeEvent];
   expect(event.name).toMatch(/^a+\.id0$/);
   expect(event.name).toHaveLength(253);
   expect(Buffer.byteLength(event.message)).toBeLessThanOrEqual(1024);

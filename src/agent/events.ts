@@ -2,30 +2,17 @@
 //
 // What the daemon tells the cluster's operators: Events of Kubernetes, written in the background. Whoever tells something
 // never waits, and never fails for it; with the API server away it waits in memory, and what is lost then is counted.
-import { type Due, EventLedger, type Notice, type Subject } from "./event-ledger.ts";
+import type { KubeEvent } from "../kube/events.ts";
+import { type Due, EventLedger, type Notice } from "./event-ledger.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
-
-/** An Event as the API has it (core/v1), without what is the client's business. */
-export interface WrittenEvent {
-  readonly namespace: string;
-  readonly name: string;
-  readonly subject: Subject;
-  readonly type: Notice["type"];
-  readonly reason: string;
-  readonly message: string;
-  readonly count: number;
-  /** Milliseconds since 1970. */
-  readonly firstMs: number;
-  readonly lastMs: number;
-}
 
 /** Where Events go. Both throw for what may work later. */
 export interface EventSink {
   /** @returns false when it never will: refused for what it is */
-  create(event: WrittenEvent): Promise<boolean>;
+  create(event: KubeEvent): Promise<boolean>;
   /** Brings count, last time and message up to date. @returns false when there is no such Event */
-  update(event: WrittenEvent): Promise<boolean>;
+  update(event: KubeEvent): Promise<boolean>;
 }
 
 export interface EventsOptions {
@@ -36,7 +23,7 @@ export interface EventsOptions {
   readonly newId: () => string;
 }
 
-/** Where Events about a node are, which is in no namespace itself (client-go, tools/record: makeEvent). */
+/** Where Events are that are about what is in no namespace itself (client-go, tools/record: makeEvent). */
 const NODE_EVENTS = "default";
 /** Longest message of an Event that newer versions of the API take, in bytes (events.k8s.io/v1, note). */
 const MESSAGE_MAX = 1024;
@@ -118,9 +105,9 @@ export class Events {
     this.#options.log.warn({ err }, "Events can't be written now; they wait");
   }
 
-  #toEvent({ notice, existing, count, firstMs, lastMs }: Due): WrittenEvent {
+  #toEvent({ notice, existing, count, firstMs, lastMs }: Due): KubeEvent {
     const { subject } = notice;
-    const namespace = subject.kind === "Node" ? NODE_EVENTS : subject.namespace;
+    const namespace = subject.namespace === "" ? NODE_EVENTS : subject.namespace;
     const id = this.#options.newId();
     const name = existing ?? `${subject.name.slice(0, NAME_MAX - id.length - 1).replace(/[-.]+$/, "")}.${id}`;
     return { ...notice, namespace, name, count, firstMs, lastMs };

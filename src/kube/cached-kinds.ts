@@ -18,7 +18,16 @@ export interface CachedKind<T> {
 export const NODES: CachedKind<KubeNode> = {
   name: "nodes",
   version: 1,
-  defaults: { uid: "", podCIDRs: [], addresses: [], annotations: {}, labels: {}, taints: [], problem: undefined },
+  defaults: {
+    uid: "",
+    podCIDRs: [],
+    addresses: [],
+    annotations: {},
+    labels: {},
+    taints: [],
+    networkUnavailable: undefined,
+    problem: undefined,
+  },
 };
 
 /** This node as it last was, even when the API server has it no more: its pods live on. */

@@ -27,8 +27,16 @@ export function parseNode(raw: unknown): KubeNode | undefined {
     annotations: words,
     labels: wordsOf(labels),
     taints: listOf(taints).flatMap((taint) => textOf(fieldsOf(taint)["key"]) || []),
+    networkUnavailable: networkUnavailableOf(fieldsOf(status)),
     problem: problems.length === 0 ? undefined : problems.join("; "),
   };
+}
+
+function networkUnavailableOf({ conditions }: Raw): string | undefined {
+  const condition = listOf(conditions)
+    .map(fieldsOf)
+    .find(({ type }) => type === "NetworkUnavailable");
+  return condition === undefined ? undefined : textOf(condition["status"]);
 }
 
 function podCIDRsOf({ podCIDR, podCIDRs }: Raw, problems: string[]): Prefix[] {
