@@ -23,7 +23,7 @@ import { deleteLinkAt } from "../netlink/link.ts";
 import { ProbeError } from "../probe/sockets.ts";
 import { NetlinkRoutes } from "../routes/kernel.ts";
 import { PeersFile } from "../routes/peers-file.ts";
-import { fixedSource, type Node } from "../routes/source.ts";
+import { fixedSource, type Node, type NodeSource } from "../routes/source.ts";
 import { sys } from "../sys/node.ts";
 import { BgpKeeper } from "./bgp-keeper.ts";
 import type { Config } from "./config.ts";
@@ -32,6 +32,7 @@ import { HalfMade } from "./half-made.ts";
 import { Health } from "./health.ts";
 import { sweepJournal } from "./journal-sweep.ts";
 import { readKernelMarks } from "./kernel-marks.ts";
+import type { Kubernetes } from "./kubernetes.ts";
 import { LinkRemover, openSlowNetlink } from "./link-remover.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
@@ -69,8 +70,15 @@ export interface Agent {
 /** What has been started, to be closed last first. */
 type Closer = () => Promise<void> | void;
 
+/** What an agent is part of, and what outlives it. */
+export interface Surroundings {
+  readonly health?: Health;
+  /** Where that is the source of nodes. */
+  readonly kubernetes?: Kubernetes | undefined;
+}
+
 /** @throws ConfigError's siblings: PeersError, StoreError, IpamError, SysctlError, NetlinkError. Nothing is left running. */
-export async function startAgent(config: Config, log: Log, health = new Health()): Promise<Agent> {
+export async function startAgent(config: Config, log: Log, surroundings: Surroundings = {}): Promise<Agent> {
   const closers: Closer[] = [];
   const stop = async () => {
     globalThis.faultPoint?.("daemon.stop-begun");
@@ -80,7 +88,7 @@ export async function startAgent(config: Config, log: Log, health = new Health()
     }
   };
   try {
-    await start(config, log, health, closers);
+    await start(config, log, surroundings, closers);
   } catch (error) {
     await stop();
     throw error;
@@ -88,9 +96,10 @@ export async function startAgent(config: Config, log: Log, health = new Health()
   return { stop };
 }
 
-async function start(config: Config, log: Log, health: Health, closers: Closer[]): Promise<void> {
+async function start(config: Config, log: Log, around: Surroundings, closers: Closer[]): Promise<void> {
+  const { health = new Health(), kubernetes } = around;
   const self = { name: config.nodeName, podCIDRs: config.podCIDRs };
-  const peers = config.peers === undefined ? fixedSource([]) : await PeersFile.open(config.peers, log);
+  const peers = kubernetes?.nodes ?? (await openPeers(config.peers, log));
   const { mode, table } = config.routes;
   const bird = new Bird(birdPaths(config.stateDir), config.routes.bgp.bird, table);
   if (mode === "bgp") await bird.requireProgram();
@@ -126,6 +135,7 @@ async function start(config: Config, log: Log, health: Health, closers: Closer[]
     routes: () => keeper.counts(),
     findings: () => probe?.findings(),
     sessions: () => bgp?.sessions,
+    kubernetes: () => kubernetes?.followed() ?? [],
   };
   const metrics = await openMetrics(config, service, measurable, log, closers);
   probe = await openProbe(config, netlink, nodes(), metrics, log, closers);
@@ -165,8 +175,14 @@ async function start(config: Config, log: Log, health: Health, closers: Closer[]
   const files = keepCniFiles(config, record, () => (synced() ? undefined : NOT_SYNCED), log);
   closers.push(() => files.stop());
   closers.push(health.enter(checksOf({ config, service, synced, files })));
-  log.info({ socket: config.socket, podCIDRs: config.podCIDRs.map(formatPrefix), peers: config.peers }, "serving");
+  const { socket, podCIDRs } = config;
+  const sourced = kubernetes === undefined ? { peers: config.peers } : { kubernetes: kubernetes.server };
+  log.info({ socket, podCIDRs: podCIDRs.map(formatPrefix), ...sourced }, "serving");
   globalThis.faultPoint?.("daemon.serving");
+}
+
+async function openPeers(path: string | undefined, log: Log): Promise<NodeSource> {
+  return path === undefined ? fixedSource([]) : await PeersFile.open(path, log);
 }
 
 async function openEgress(

@@ -21,12 +21,15 @@ function node(n: number, more: Partial<KubeNode> = {}): KubeNode {
   };
 }
 
+const NOW = 1_000_000_000;
+const THEN = "1970-01-12T13:45:39.999Z";
+
 const plain = ({ name, addresses, podCIDRs }: KubeNode) => ({ name, addresses, podCIDRs });
 
 function make(remembered?: KubeNode) {
   const nodes = new HandMade<KubeNode>();
   const own = new OwnNode("node-1", nodes, remembered);
-  return { nodes, own, source: new KubernetesNodes(nodes, own) };
+  return { nodes, own, source: new KubernetesNodes(nodes, own, () => NOW) };
 }
 
 test("nodes aren't known before anything is known of them", async () => {
@@ -79,13 +82,24 @@ test("what is wrong is told: an API server that is away, this node missing, node
   const { nodes, source } = make();
   const problem = "flatnet.dev/node-addresses is wrong";
   nodes.set(Object.fromEntries([2, 3, 4, 5].map((n) => [`node-${n}`, node(n, { problem })])));
-  nodes.trouble("the API server has not been heard of");
+  nodes.confirmedAtMs = NOW - 60_001;
+  nodes.trouble("connect ECONNREFUSED");
   expect((await source.read()).problem?.split("; ")).toEqual([
-    "the API server has not been heard of",
+    `the API server has not been heard of since ${THEN}, and the nodes are those of then: connect ECONNREFUSED`,
     "this node, node-1, is not in Kubernetes",
     ...[2, 3, 4].map((n) => `node node-${n}: ${problem}`),
     "and 1 more nodes have something wrong",
   ]);
+});
+
+test("an API server that was heard of a moment ago is no news, but one that never was since the start is", async () => {
+  const { nodes, source } = make();
+  nodes.confirmedAtMs = NOW - 59_999;
+  nodes.set({ "node-1": node(1) }, "restored");
+  nodes.trouble("connect ECONNREFUSED");
+  expect((await source.read()).problem).toContain("has not been heard of since");
+  nodes.set({}, "synced");
+  expect((await source.read()).problem).toBeUndefined();
 });
 
 test("this node keeps its subnets when its Node is deleted, or has none, and takes those of a later one", async () => {

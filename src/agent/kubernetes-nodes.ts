@@ -7,19 +7,24 @@ import type { Knowledge, Node, NodeSource } from "../routes/source.ts";
 import { mergeNodes } from "./kubernetes-node.ts";
 import type { OwnNode } from "./own-node.ts";
 
+/** An API server that restarts, or a watch that is begun anew, is nothing to tell for so long, in milliseconds. */
+const STALE_MS = 60_000;
 /** Of nodes with something that can't be used so many are told, and how many more there are. */
 const TOLD = 3;
 
 export class KubernetesNodes implements NodeSource {
   readonly #nodes: Collection<KubeNode>;
   readonly #own: OwnNode;
+  readonly #now: () => number;
   #known: ReadonlyMap<string, Node> = new Map();
   /** What is wrong with some of them. */
   #wrong: string[] = [];
   #list: readonly Node[] = [];
   #stale = true;
 
-  constructor(nodes: Collection<KubeNode>, own: OwnNode) {
+  /** @param now ms since 1970 */
+  constructor(nodes: Collection<KubeNode>, own: OwnNode, now = Date.now) {
+    this.#now = now;
     this.#nodes = nodes;
     this.#own = own;
     // The own one hears of every change of the nodes, and is right by then.
@@ -32,13 +37,22 @@ export class KubernetesNodes implements NodeSource {
     const { state } = this.#nodes;
     if (state === "unknown") return { nodes: undefined, problem: this.#nodes.problem };
     if (this.#stale) this.#look();
-    const problems = [this.#nodes.problem, this.#own.problem, ...this.#wrong].filter((text) => text !== undefined);
+    const problems = [this.#staleness(), this.#own.problem, ...this.#wrong].filter((text) => text !== undefined);
     const problem = problems.length === 0 ? undefined : problems.join("; ");
     return { nodes: this.#list, restored: state === "restored", problem };
   }
 
   watch(onChange: () => void): { close(): void } {
     return this.#own.subscribe(onChange);
+  }
+
+  /** In words that stay the same while it lasts: a standing problem is one line of the log. */
+  #staleness(): string | undefined {
+    const { state, confirmedAtMs, problem } = this.#nodes;
+    if (problem === undefined) return undefined;
+    if (state === "synced" && confirmedAtMs !== undefined && this.#now() - confirmedAtMs < STALE_MS) return undefined;
+    const since = confirmedAtMs === undefined ? "" : ` since ${new Date(confirmedAtMs).toISOString()}`;
+    return `the API server has not been heard of${since}, and the nodes are those of then: ${problem}`;
   }
 
   #look(): void {

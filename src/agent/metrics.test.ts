@@ -24,6 +24,7 @@ function metricsOf(more: Partial<Measurable> = {}): Metrics {
     routesSynced: () => true,
     findings: () => undefined,
     sessions: () => undefined,
+    kubernetes: () => [],
     routes: () => ({ states: { installed: 4, refused: 0 }, eventsLost: 2 }),
     ...more,
   });
@@ -132,4 +133,31 @@ test("routes are counted by their state, those there are none of too", async () 
   expect(text).toContain('flatnet_routes{state="installed"} 4');
   expect(text).toContain('flatnet_routes{state="refused"} 0');
   expect(text).toContain("flatnet_route_events_lost_total 2");
+});
+
+test("what is followed of Kubernetes is told by kind: how old, how many, how often it was asked", async () => {
+  const kind = { objects: 3, lists: 1, watches: 2, errors: 4 };
+  const kubernetes = () => [
+    { ...kind, kind: "nodes", confirmedAtMs: Date.now() - 60_000 },
+    { ...kind, kind: "pods", confirmedAtMs: undefined },
+    { ...kind, kind: "namespaces", confirmedAtMs: Date.now() + 60_000 },
+  ];
+  const metrics = metricsOf({ kubernetes });
+  const first = await metrics.text();
+  const staleness = linesOf(first, "flatnet_kube_staleness_seconds");
+  // Of what was never confirmed nobody knows how old it is.
+  expect(staleness).toHaveLength(2);
+  expect(staleness[0]).toMatch(/^flatnet_kube_staleness_seconds{kind="nodes"} 6\d(\.\d+)?$/);
+  expect(staleness[1]).toBe('flatnet_kube_staleness_seconds{kind="namespaces"} 0');
+  for (const text of [first, await metrics.text()]) {
+    for (const [name, value] of [
+      ["objects", 3],
+      ["lists_total", 1],
+      ["watches_total", 2],
+      ["errors_total", 4],
+    ]) {
+      expect(linesOf(text, `flatnet_kube_${name}`)[0]).toBe(`flatnet_kube_${name}{kind="nodes"} ${value}`);
+    }
+  }
+  expect(linesOf(await metricsOf().text(), "flatnet_kube_objects")).toEqual([]);
 });

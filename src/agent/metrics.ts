@@ -19,6 +19,21 @@ export interface Measurable {
   findings(): readonly Pick<Finding, "kind" | "address" | "state">[] | undefined;
   /** The BGP sessions; undefined when routes aren't learned by BGP. */
   sessions(): readonly Pick<SessionState, "established">[] | undefined;
+  /** What of Kubernetes is followed; none where it isn't. */
+  kubernetes(): readonly FollowedKind[];
+}
+
+/** Objects of Kubernetes that are followed. */
+export interface FollowedKind {
+  /** Their resource: "nodes". */
+  readonly kind: string;
+  readonly objects: number;
+  /** When the API server last confirmed them, ms since 1970; undefined: never. */
+  readonly confirmedAtMs: number | undefined;
+  /** How often they were listed, a watch of them began, and either failed, since the daemon started. */
+  readonly lists: number;
+  readonly watches: number;
+  readonly errors: number;
 }
 
 /** The metrics can't be served. The message names the address. */
@@ -58,7 +73,7 @@ export class Metrics {
     registers: [this.#registry],
   });
 
-  constructor({ counts, routesSynced, routes, findings, sessions }: Measurable) {
+  constructor({ counts, routesSynced, routes, findings, sessions, kubernetes }: Measurable) {
     const registers = [this.#registry];
     new Gauge({
       name: "flatnet_ipam_addresses",
@@ -137,7 +152,54 @@ export class Metrics {
         this.set({ state: "down" }, all.length - up);
       },
     });
+    this.#follow(kubernetes);
     collectDefaultMetrics({ register: this.#registry });
+  }
+
+  #follow(kubernetes: Measurable["kubernetes"]): void {
+    const labelNames = ["kind"];
+    const registers = [this.#registry];
+    new Gauge({
+      name: "flatnet_kube_staleness_seconds",
+      help: "How long ago the API server last confirmed what is known of Kubernetes, in seconds, by kind of objects.",
+      labelNames,
+      registers,
+      collect() {
+        this.reset();
+        for (const { kind, confirmedAtMs } of kubernetes()) {
+          // A clock that was set back makes nothing fresher than now.
+          if (confirmedAtMs !== undefined) this.set({ kind }, Math.max(0, Date.now() - confirmedAtMs) / 1000);
+        }
+      },
+    });
+    new Gauge({
+      name: "flatnet_kube_objects",
+      help: "Objects of Kubernetes that are known, by kind.",
+      labelNames,
+      registers,
+      collect() {
+        this.reset();
+        for (const { kind, objects } of kubernetes()) this.set({ kind }, objects);
+      },
+    });
+    const counters = {
+      lists: "How often all objects of a kind were read, since the daemon started.",
+      watches: "How often a watch of a kind of objects began, since the daemon started.",
+      errors: "How often reading or watching a kind of objects failed, since the daemon started.",
+    } as const;
+    for (const [name, help] of Object.entries(counters)) {
+      new Counter({
+        name: `flatnet_kube_${name}_total`,
+        help,
+        labelNames,
+        registers,
+        collect() {
+          this.reset();
+          for (const followed of kubernetes())
+            this.inc({ kind: followed.kind }, followed[name as keyof typeof counters]);
+        },
+      });
+    }
   }
 
   /** @param code of gRPC; 0 for success */

@@ -52,6 +52,7 @@ async function runDaemon(args: string[]): Promise<number> {
   process.umask(0o077);
   const { createLog } = await import("../agent/log.ts");
   const log = createLog(config.logLevel, config.nodeName);
+  const stopping = (name: string) => log.info({ signal: name }, "stopping");
   // From here on, so that a SIGTERM during the start stops what has been started.
   const signal = new Promise<string>((resolve) => {
     for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve(name));
@@ -64,10 +65,9 @@ async function runDaemon(args: string[]): Promise<number> {
       const onError = (err: unknown) => log.error({ err }, "health could not be told");
       healthServer = await serveHealth(health, config.healthAddress, onError);
     }
-    const { startAgent } = await import("../agent/agent.ts");
-    const agent = await startAgent(config, log, health);
-    log.info({ signal: await signal }, "stopping");
-    await agent.stop();
+    const { runAgent } = await import("../agent/daemon.ts");
+    const { KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port } = process.env;
+    await runAgent({ config, service: { host, port }, health, ended: signal.then(stopping), log });
     log.info("stopped");
     return 0;
   } catch (err) {

@@ -81,6 +81,19 @@ test("a new cache knows nothing, which is other than knowing of nobody", async (
   expect((await restoreNodes(stateDir)).restored?.objects).toEqual(new Map());
 });
 
+test("a kind that has no objects is known to have none", async () => {
+  const stateDir = directory();
+  const { cache } = await openCache(stateDir);
+  const pods = new HandMade<KubePod>();
+  cache.keep(OWN_PODS, pods);
+  pods.trouble("nothing is known yet");
+  pods.set({});
+  await cache.close();
+  const { cache: next } = await openCache(stateDir);
+  expect((await next.restore(OWN_PODS))?.objects).toEqual(new Map());
+  expect(await next.restore(NAMESPACES)).toBeUndefined();
+});
+
 test("what was kept is there again, each kind for itself, with its version and when it was confirmed", async () => {
   const stateDir = directory();
   const { cache } = await openCache(stateDir);

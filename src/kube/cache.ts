@@ -64,6 +64,7 @@ interface Kept {
   readonly collection: Collection<unknown>;
   readonly resourceVersion: () => string | undefined;
   confirmedAtMs: number | undefined;
+  state: Collection<unknown>["state"];
 }
 
 export class KubeCache {
@@ -125,10 +126,14 @@ export class KubeCache {
    * @param resourceVersion of the collection, as of when it is asked
    */
   keep<T>(kind: CachedKind<T>, collection: Collection<T>, resourceVersion = (): string | undefined => undefined): void {
-    this.#kept.set(kind.name, { kind, collection, resourceVersion, confirmedAtMs: collection.confirmedAtMs });
+    const { confirmedAtMs, state } = collection;
+    const kept: Kept = { kind, collection, resourceVersion, confirmedAtMs, state };
+    this.#kept.set(kind.name, kept);
     collection.subscribe((changes) => {
-      // Without one nothing is news but the state, which is not kept.
-      if (changes.length > 0) this.#write(kind, changes);
+      // That there is nothing is worth knowing too.
+      const first = kept.state === "unknown" && collection.state !== "unknown";
+      kept.state = collection.state;
+      if (changes.length > 0 || first) this.#write(kind, changes);
     });
   }
 

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Kubernetes as it is known to this node: read from the API server for as long as the daemon runs, kept on disk for when
+// there is none. It is an input only: whoever asks gets what is known now, and nobody waits for an answer of the API server.
+import { KubeCache } from "../kube/cache.ts";
+import { NODES as CACHED_NODES, type CachedKind, OWN_NODE, OWN_PODS } from "../kube/cached-kinds.ts";
+import type { Collection } from "../kube/collection.ts";
+import { type ConnectionOptions, openConnection } from "../kube/connection.ts";
+import { KubeHttp } from "../kube/http.ts";
+import type { KubePod } from "../kube/objects.ts";
+import { type KubeObject, Reflector, type Resource } from "../kube/reflector.ts";
+import { NODES, podsOf } from "../kube/resources.ts";
+import type { NodeSource } from "../routes/source.ts";
+import type { Config } from "./config.ts";
+import { CountedWire } from "./counted-wire.ts";
+import { KubernetesNodes } from "./kubernetes-nodes.ts";
+import type { Log } from "./log.ts";
+import type { FollowedKind } from "./metrics.ts";
+import { OwnNode } from "./own-node.ts";
+
+/** A kind of objects that is followed. */
+interface Following {
+  readonly kind: string;
+  readonly reflector: Reflector<KubeObject>;
+  readonly wire: CountedWire;
+}
+
+export class Kubernetes {
+  /** For whoever has something to ask or to say beside what is followed. */
+  readonly http: KubeHttp;
+  /** All nodes, for the routes. */
+  readonly nodes: NodeSource;
+  readonly own: OwnNode;
+  /** The pods of this node. */
+  readonly ownPods: Collection<KubePod>;
+  readonly #cache: KubeCache;
+  readonly #following: readonly Following[];
+
+  private constructor(parts: {
+    readonly http: KubeHttp;
+    readonly own: OwnNode;
+    readonly nodes: NodeSource;
+    readonly ownPods: Collection<KubePod>;
+    readonly cache: KubeCache;
+    readonly following: readonly Following[];
+  }) {
+    this.http = parts.http;
+    this.own = parts.own;
+    this.nodes = parts.nodes;
+    this.ownPods = parts.ownPods;
+    this.#cache = parts.cache;
+    this.#following = parts.following;
+  }
+
+  /**
+   * Reads what is on disk, and begins to follow the API server; doesn't wait for it.
+   * @throws KubeError KUBE_CONFIG when it is nowhere said where the API server is; KubeCacheError
+   */
+  static async open(
+    options: ConnectionOptions,
+    { nodeName, stateDir }: Pick<Config, "nodeName" | "stateDir">,
+    log: Log,
+  ): Promise<Kubernetes> {
+    const http = new KubeHttp(openConnection(options), { userAgent: "flatnetd" });
+    const cache = await KubeCache.open(stateDir, log);
+    const following: Following[] = [];
+    const follow = async <T extends KubeObject>(kind: string, resource: Resource<T>, cached: CachedKind<T>) => {
+      const kept = await cache.restore(cached);
+      const restored = kept && { ...kept, objects: kept.objects.values() };
+      const wire = new CountedWire(http);
+      const reflector = new Reflector(wire, resource, { restored });
+      cache.keep(cached, reflector, () => reflector.resourceVersion);
+      following.push({ kind, reflector: reflector as unknown as Reflector<KubeObject>, wire });
+      return reflector;
+    };
+    const nodes = await follow("nodes", NODES, CACHED_NODES);
+    const ownPods = await follow("pods", podsOf(nodeName), OWN_PODS);
+    const remembered = (await cache.restore(OWN_NODE))?.objects.get(nodeName);
+    const own = new OwnNode(nodeName, nodes, remembered);
+    cache.keep(OWN_NODE, own);
+    for (const { reflector } of following) reflector.start();
+    return new Kubernetes({ http, own, nodes: new KubernetesNodes(nodes, own), ownPods, cache, following });
+  }
+
+  /** The API server, for people. */
+  get server(): string {
+    return this.http.server;
+  }
+
+  followed(): FollowedKind[] {
+    return this.#following.map(({ kind, reflector: { objects, confirmedAtMs }, wire: { lists, watches, errors } }) => {
+      return { kind, objects: objects.size, confirmedAtMs, lists, watches, errors };
+    });
+  }
+
+  /** Ends it; what is known is on disk then. */
+  async close(): Promise<void> {
+    await Promise.all(this.#following.map(({ reflector }) => reflector.stop()));
+    this.http.close();
+    await this.#cache.close();
+  }
+}
