@@ -132,7 +132,7 @@ export function isKubeError(error: unknown, code: KubeError["code"]): error is K
 }
 
 /** meta/v1 Time has seconds only. */
-function timeText(ms: number): string {
+export function timeText(ms: number): string {
   return new Date(ms).toISOString().replace(/\.\d+Z$/, "Z");
 }
 

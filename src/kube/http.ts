@@ -226,9 +226,10 @@ function readAll(response: IncomingMessage, onData: OnData): Promise<void> {
       if (zipped) body.destroy();
       reject(error);
     };
-    response.on("error", fail);
+    const broke = (cause?: unknown) => fail(new Error("the connection broke in the middle of the answer", { cause }));
+    response.on("error", broke);
     response.on("close", () => {
-      if (!response.complete) fail(new Error("the connection broke in the middle of the answer"));
+      if (!response.complete) broke();
     });
     if (zipped) body.on("error", fail);
     body.on("end", resolve);
