@@ -54,6 +54,11 @@ export const TEST_NEEDS: readonly Need[] = [
     proof: ["/usr/bin/strace"],
     why: "stops the plugin at each of its system calls, to be killed there",
   },
+  {
+    package: "shellcheck",
+    proof: ["/usr/bin/shellcheck"],
+    why: "reads the shell scripts, for what they would get wrong",
+  },
 ];
 
 /** The bench runs the programs that the tests compare with, and measures traffic with these. */

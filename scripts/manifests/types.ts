@@ -16,6 +16,7 @@ const TYPES: Readonly<Record<string, string>> = {
   "v1 ConfigMap": "V1ConfigMap",
   "rbac.authorization.k8s.io/v1 ClusterRole": "V1ClusterRole",
   "rbac.authorization.k8s.io/v1 ClusterRoleBinding": "V1ClusterRoleBinding",
+  "v1 Service": "V1Service",
   "apps/v1 DaemonSet": "V1DaemonSet",
 };
 
