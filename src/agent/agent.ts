@@ -116,7 +116,8 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
   globalThis.faultPoint?.("daemon.journal-kept");
 
   const record = await openFootprint(config);
-  const changed = await enableForwarding(new Set(config.podCIDRs.map(({ family }) => family)), record, bootId);
+  const families = new Set(config.podCIDRs.map(({ family }) => family));
+  const changed = await enableForwarding(families, record, bootId, config.sysctlDir);
   if (changed.length > 0) log.info({ sysctls: changed }, "forwarding switched on");
   globalThis.faultPoint?.("daemon.forwarding-on");
 

@@ -63,6 +63,7 @@ test("a name and a subnet are enough", () => {
     egress: { masquerade: false, exceptCIDRs: [] },
     metricsAddress: undefined,
     healthAddress: undefined,
+    sysctlDir: "/proc/sys/net",
     cni: { binDir: undefined, confDir: undefined, confName: "10-flatnet.conflist", chained: [] },
     routes: STATIC,
   });
@@ -113,6 +114,7 @@ probeSeconds: 10
 egress: { masquerade: true, exceptCIDRs: [192.0.2.0/24, "2001:db8::/32"] }
 metricsAddress: 127.0.0.1:9470
 healthAddress: 127.0.0.1:26219
+sysctlDir: /h
 cni: { binDir: /b, confDir: /c, confName: 1.conflist, chained: [{ type: x }] }
 routes:
   mode: bgp
@@ -143,6 +145,7 @@ routes:
     egress: { masquerade: true, exceptCIDRs: ["192.0.2.0/24", "2001:db8::/32"].map(parsePrefix) },
     metricsAddress: { host: "127.0.0.1", port: 9470 },
     healthAddress: { host: "127.0.0.1", port: 26_219 },
+    sysctlDir: "/h",
     cni: { binDir: "/b", confDir: "/c", confName: "1.conflist", chained: [{ type: "x" }] },
     routes: {
       mode: "bgp",

@@ -56,6 +56,8 @@ export interface Config {
   readonly probeSeconds: number;
   /** Where metrics are served; absent: nowhere. */
   readonly metricsAddress: { readonly host: string; readonly port: number } | undefined;
+  /** Where the node's sysctls of the network are written: in a container, /proc/sys/net is read-only. */
+  readonly sysctlDir: string;
   /** Where health is served; absent: nowhere. */
   readonly healthAddress: { readonly host: string; readonly port: number } | undefined;
   readonly cni: CniFilesConf;
@@ -119,6 +121,7 @@ export const USAGE = `usage: flatnetd --node-name NAME --pod-cidr CIDR [--pod-ci
   --probe-seconds N      how often the other nodes are asked over UDP whether packets arrive (default 0: not at all)
   --metrics-address HOST:PORT  where Prometheus finds /metrics (default none)
   --health-address HOST:PORT  where /livez, /readyz and /healthz are (default none)
+  --sysctl-dir DIR       where the node's /proc/sys/net is writable (default /proc/sys/net)
   --cni-bin-dir DIR      install the plugin there, and keep it (default none; runtimes look in /opt/cni/bin)
   --cni-conf-dir DIR     write the conflist there once pods can be served, and keep it (default none;
                          runtimes look in /etc/cni/net.d)
@@ -199,6 +202,7 @@ const Schema = v.strictObject({
   probeSeconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3_600)), 0),
   metricsAddress: v.optional(v.pipe(v.string(), v.check(isHostPort, "is not HOST:PORT"))),
   healthAddress: v.optional(v.pipe(v.string(), v.check(isHostPort, "is not HOST:PORT"))),
+  sysctlDir: v.optional(path, "/proc/sys/net"),
   cni: v.optional(
     v.strictObject({
       binDir: v.optional(path),
@@ -248,6 +252,7 @@ const FLAGS: Readonly<Record<string, { key: string; again?: true; read: (text: s
   "egress-except": { key: "egress.exceptCIDRs", again: true, read: (text) => text },
   "probe-seconds": { key: "probeSeconds", read: toNumber },
   "metrics-address": { key: "metricsAddress", read: (text) => text },
+  "sysctl-dir": { key: "sysctlDir", read: (text) => text },
   "health-address": { key: "healthAddress", read: (text) => text },
   "cni-bin-dir": { key: "cni.binDir", read: (text) => text },
   "cni-conf-dir": { key: "cni.confDir", read: (text) => text },
