@@ -38,13 +38,16 @@ export function meta(key: keyof typeof META, into = 0): Expression {
   };
 }
 
-/** `[ cmp eq reg 1 VALUE ]`, or neq. */
-export function compare(value: Uint8Array, operator: "eq" | "neq" = "eq"): Expression {
+/** NFT_CMP_*. */
+const COMPARISONS = { eq: 0, neq: 1, lte: 3, gte: 5 } as const;
+
+/** `[ cmp eq reg 1 VALUE ]`, or another comparison, of bytes from the first on. */
+export function compare(value: Uint8Array, operator: keyof typeof COMPARISONS = "eq"): Expression {
   return {
     name: "cmp",
     attributes: [
       [1, word(0)],
-      [2, operator === "eq" ? 0 : 1],
+      [2, COMPARISONS[operator]],
       [3, [[1, value]]],
     ],
   };
@@ -102,6 +105,18 @@ export function lookupMap(map: string): Expression {
   };
 }
 
+/** `[ lookup reg 1 set NAME dreg 0 ]`: does what a map of verdicts says, and goes on where it says nothing. */
+export function lookupVerdict(map: string): Expression {
+  return {
+    name: "lookup",
+    attributes: [
+      [1, map],
+      [2, word(0)],
+      [3, NFT_REG_VERDICT],
+    ],
+  };
+}
+
 const FIB_RESULT = { oif: 1, type: 3 } as const;
 const FIB_FLAGS = { saddr: 1, daddr: 2, iif: 8, present: 32 } as const;
 
@@ -117,7 +132,24 @@ export function fib(of: readonly (keyof typeof FIB_FLAGS)[], result: keyof typeo
   };
 }
 
+const NFT_CT_STATE = 0;
 const NFT_CT_STATUS = 2;
+
+/** NF_CT_STATE_BIT of include/uapi/linux/netfilter/nf_conntrack_common.h: a packet has one of them. */
+export const CT_STATE = { invalid: 1, established: 2, related: 4, new: 8 } as const;
+
+/** `[ ct load state => reg 1 ]` and that one of these is in it. */
+export function ctStateIs(states: readonly (keyof typeof CT_STATE)[]): Expression[] {
+  const bits = states.reduce((all, state) => all | CT_STATE[state], 0);
+  const load: Expression = {
+    name: "ct",
+    attributes: [
+      [1, word(0)],
+      [2, NFT_CT_STATE],
+    ],
+  };
+  return [load, mask(hostU32(bits)), compare(hostU32(0), "neq")];
+}
 
 /** `[ ct load status => reg 1 ]`: IPS_* of include/uapi/linux/netfilter/nf_conntrack_common.h, in host order. */
 export function ctStatus(): Expression {
@@ -147,8 +179,48 @@ export function mask(bits: Uint8Array): Expression {
 /** `[ counter pkts 0 bytes 0 ]` */
 export const COUNTER: Expression = { name: "counter", attributes: [] };
 
+/** NFT_LIMIT_PKTS, with the rate in packets a second. */
+const NFT_LIMIT_PKTS = 0;
+
+/** `[ limit rate N/second burst M type packets ]`: doesn't match once there were more. */
+export function limit(perSecond: number, burst: number): Expression {
+  return {
+    name: "limit",
+    attributes: [
+      [1, u64be(perSecond)],
+      [2, u64be(1)],
+      [3, burst],
+      [4, NFT_LIMIT_PKTS],
+      [5, 0],
+    ],
+  };
+}
+
+/**
+ * `[ log prefix TEXT group N snaplen BYTES ]`: a copy of the packet's first bytes for whoever listens to the group of NFLOG.
+ * @param prefix 127 bytes at most
+ */
+export function logToGroup(group: number, prefix: string, snaplen: number): Expression {
+  return {
+    name: "log",
+    attributes: [
+      [1, Uint8Array.of(group >> 8, group & 0xff)],
+      [2, prefix],
+      [3, snaplen],
+    ],
+  };
+}
+
+function u64be(value: number): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(value));
+  return bytes;
+}
+
 const NF_DROP = 0;
+const NF_ACCEPT = 1;
 const NFT_JUMP = -3;
+const NFT_GOTO = -4;
 const NFT_RETURN = -5;
 
 function verdict(attributes: readonly Attribute[]): Expression {
@@ -164,13 +236,29 @@ function verdict(attributes: readonly Attribute[]): Expression {
 /** `[ immediate reg 0 drop ]` */
 export const DROP: Expression = verdict([[1, NF_DROP]]);
 
+/** `[ immediate reg 0 accept ]`: ends the hook's chains of this priority, and no others. */
+export const ACCEPT: Expression = verdict([[1, NF_ACCEPT]]);
+
 /** `[ immediate reg 0 return ]` */
 export const RETURN: Expression = verdict([[1, NFT_RETURN >>> 0]]);
 
 /** `[ immediate reg 0 jump -> CHAIN ]` */
 export function jump(chain: string): Expression {
-  return verdict([
+  return verdict(jumpTo(chain));
+}
+
+/** The attributes of a jump, as a verdict map has them too. */
+export function jumpTo(chain: string): readonly Attribute[] {
+  return [
     [1, NFT_JUMP >>> 0],
+    [2, chain],
+  ];
+}
+
+/** `[ immediate reg 0 goto -> CHAIN ]`: a jump that doesn't come back here. */
+export function goTo(chain: string): Expression {
+  return verdict([
+    [1, NFT_GOTO >>> 0],
     [2, chain],
   ]);
 }

@@ -3,6 +3,7 @@ import { statSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Cleanup } from "../../test/helpers/daemon.ts";
 import { canUseKernel, createNetns, joinByCable, type Netns } from "../../test/helpers/netns.ts";
+import { visit } from "../../test/helpers/visit.ts";
 import { type Heard, ListeningSocket, sys } from "./node.ts";
 import { O_RDONLY, SysError } from "./sys.ts";
 
@@ -17,23 +18,6 @@ function listen(socket: ListeningSocket): { type: number; nsid: number | undefin
     all.push({ type: heard.bytes[4] as number, nsid: heard.nsid });
   }
   return all;
-}
-
-/** Runs `visit` with this thread in the namespace. */
-function visit<T>(netns: Netns, work: () => T): T {
-  const own = sys.open("/proc/self/ns/net", O_RDONLY);
-  const other = sys.open(netns.path, O_RDONLY);
-  try {
-    sys.setns(other);
-    try {
-      return work();
-    } finally {
-      sys.setns(own);
-    }
-  } finally {
-    sys.close(other);
-    sys.close(own);
-  }
 }
 
 describe.runIf(canUseKernel())("system calls on Node", () => {
