@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Notice } from "./event-ledger.ts";
+import type { Log } from "./log.ts";
+import { Loop } from "./loop.ts";
+import { type NodeView, TroubleMemory, troublesOf } from "./troubles.ts";
+
+export interface TroubleWatchOptions {
+  readonly look: () => Promise<NodeView>;
+  /** The Node object that troubles are told of. */
+  readonly subject: () => Notice["subject"];
+  readonly tell: (notice: Notice) => void;
+  readonly log: Log;
+}
+
+/** Between looks: nothing here is news to the log, and nobody reads Events by the second. */
+const INTERVAL_MS = 30_000;
+
+/** Looks for troubles of this node as a whole, from now on, and tells those that last. */
+export function watchTroubles({ look, subject, tell, log }: TroubleWatchOptions): Loop {
+  const memory = new TroubleMemory();
+  const pass = async () => {
+    for (const { reason, message } of memory.news(troublesOf(await look()), Date.now())) {
+      tell({ subject: subject(), type: "Warning", reason, message });
+    }
+  };
+  const loop = new Loop(pass, {
+    name: "troubles",
+    settleMs: 0,
+    intervalMs: INTERVAL_MS,
+    retryMs: INTERVAL_MS,
+    onError: (err) => log.error({ err }, "troubles of this node could not be looked for"),
+  });
+  loop.request();
+  return loop;
+}
