@@ -26,6 +26,7 @@ import { PeersFile } from "../routes/peers-file.ts";
 import { fixedSource, type Node, type NodeSource } from "../routes/source.ts";
 import { sys } from "../sys/node.ts";
 import { BgpKeeper } from "./bgp-keeper.ts";
+import { ClusterLife } from "./cluster-life.ts";
 import type { Config } from "./config.ts";
 import { EgressKeeper } from "./egress-keeper.ts";
 import { HalfMade } from "./half-made.ts";
@@ -110,7 +111,9 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
   await refuseWhenTaken(config.socket);
   globalThis.faultPoint?.("daemon.socket-free");
   const bootId = await readBootId();
-  const service = await openIpam(config, bootId, log, closers);
+  const cluster = kubernetes === undefined ? undefined : new ClusterLife(config, kubernetes, log);
+  closers.push(() => cluster?.stop());
+  const service = await openIpam(config, bootId, cluster, log, closers);
   globalThis.faultPoint?.("daemon.service-started");
   const journal = await keepJournal(join(config.stateDir, "journal"), service, log, closers);
   globalThis.faultPoint?.("daemon.journal-kept");
@@ -137,6 +140,7 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
     findings: () => probe?.findings(),
     sessions: () => bgp?.sessions,
     kubernetes: () => kubernetes?.followed() ?? [],
+    eventsDropped: () => cluster?.eventsDropped,
   };
   const metrics = await openMetrics(config, service, measurable, log, closers);
   probe = await openProbe(config, netlink, nodes(), metrics, log, closers);
@@ -150,9 +154,12 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
 
   const links = await LinkRemover.start(openSlowNetlink());
   closers.push(() => links.close());
+  const mtu = () => (config.mtu === 0 ? (bgp?.mtu ?? keeper.mtu) : config.mtu);
   const server: IpamServer = await serveIpam({
     service,
-    mtu: () => (config.mtu === 0 ? (bgp?.mtu ?? keeper.mtu) : config.mtu),
+    mtu,
+    wishes: cluster?.wishes(config, mtu),
+    onExhausted: (reason) => cluster?.tell("SubnetExhausted", reason),
     routesSynced: synced,
     kernelMarks: lookAtKernel,
     removeLink: (attachment) => links.remove(hostLinkName(attachment, sha256)),
@@ -176,6 +183,13 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
   const files = keepCniFiles(config, record, () => (synced() ? undefined : NOT_SYNCED), log);
   closers.push(() => files.stop());
   closers.push(health.enter(checksOf({ config, service, synced, files })));
+  cluster?.begin({
+    isReady: () => synced() && files.pluginProblem === undefined && files.conflistProblem === undefined,
+    look: async () => {
+      const { strays } = await service.counts();
+      return { strays, ways: keeper.ways(), findings: probe?.findings() };
+    },
+  });
   const { socket, podCIDRs } = config;
   const sourced = kubernetes === undefined ? { peers: config.peers } : { kubernetes: kubernetes.server };
   log.info({ socket, podCIDRs: podCIDRs.map(formatPrefix), ...sourced }, "serving");
@@ -246,10 +260,16 @@ async function openMetrics(
   return metrics;
 }
 
-async function openIpam(config: Config, bootId: string, log: Log, closers: Closer[]): Promise<IpamService> {
+async function openIpam(
+  config: Config,
+  bootId: string,
+  cluster: ClusterLife | undefined,
+  log: Log,
+  closers: Closer[],
+): Promise<IpamService> {
   const lookedAtMs = Date.now();
   const marks = await lookAtKernel();
-  const { store, snapshot } = await openStore(config.stateDir, marks, log);
+  const { store, snapshot } = await openStore(config.stateDir, marks, cluster, log);
   let service: IpamService;
   try {
     const effects = await openHostPorts(config, snapshot.allocations.values(), log, closers);
@@ -287,7 +307,12 @@ async function lookAtKernel(): Promise<KernelMark[]> {
 }
 
 /** The database; a damaged one is moved aside and a new one made of what can be read of it. */
-async function openStore(stateDir: string, marks: readonly KernelMark[], log: Log): Promise<OpenedStore> {
+async function openStore(
+  stateDir: string,
+  marks: readonly KernelMark[],
+  cluster: ClusterLife | undefined,
+  log: Log,
+): Promise<OpenedStore> {
   try {
     return await Store.open(stateDir);
   } catch (err) {
@@ -295,6 +320,10 @@ async function openStore(stateDir: string, marks: readonly KernelMark[], log: Lo
     log.error({ err, damages: err.damages }, "the database is damaged; it is moved aside and repaired");
     const report = await repairDatabase(stateDir, marks, Date.now());
     log.error(report, "the database is repaired as far as it could be read; the damaged one is kept");
+    cluster?.tell(
+      "DatabaseRepaired",
+      `${err.message}; it is repaired as far as it could be read, and flatnetd's log has more`,
+    );
     return await Store.open(stateDir);
   }
 }

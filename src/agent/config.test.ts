@@ -64,6 +64,7 @@ test("a name and a subnet are enough", () => {
     metricsAddress: undefined,
     healthAddress: undefined,
     sysctlDir: "/proc/sys/net",
+    node: { startupTaint: undefined },
     cni: { binDir: undefined, confDir: undefined, confName: "10-flatnet.conflist", chained: [] },
     routes: STATIC,
   });
@@ -115,6 +116,7 @@ egress: { masquerade: true, exceptCIDRs: [192.0.2.0/24, "2001:db8::/32"] }
 metricsAddress: 127.0.0.1:9470
 healthAddress: 127.0.0.1:26219
 sysctlDir: /h
+node: { startupTaint: flatnet.dev/agent-not-ready }
 cni: { binDir: /b, confDir: /c, confName: 1.conflist, chained: [{ type: x }] }
 routes:
   mode: bgp
@@ -146,6 +148,7 @@ routes:
     metricsAddress: { host: "127.0.0.1", port: 9470 },
     healthAddress: { host: "127.0.0.1", port: 26_219 },
     sysctlDir: "/h",
+    node: { startupTaint: "flatnet.dev/agent-not-ready" },
     cni: { binDir: "/b", confDir: "/c", confName: "1.conflist", chained: [{ type: "x" }] },
     routes: {
       mode: "bgp",
@@ -477,6 +480,8 @@ test.for<[file: string, problem: string]>([
   ["cni: { chained: [{ name: x }] }", "cni.chained.0.type is missing"],
   ["cni: { chained: [{ type: a/b }] }", 'cni.chained.0.type is "a/b": is not a plugin\'s name'],
   ["cni: { dir: /x }", "cni.dir is no key of the configuration"],
+  ["node: { startupTaint: a b }", 'node.startupTaint is "a b": is no key of a taint'],
+  ["node: { taint: a }", "node.taint is no key of the configuration"],
 ])("%s is refused", ([file, problem]) => {
   expect(refusal(GOOD, file).message).toContain(problem);
 });

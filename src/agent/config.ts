@@ -60,6 +60,11 @@ export interface Config {
   readonly sysctlDir: string;
   /** Where health is served; absent: nowhere. */
   readonly healthAddress: { readonly host: string; readonly port: number } | undefined;
+  /** What the daemon does to this node's Node object in Kubernetes. */
+  readonly node: {
+    /** Key of the taint that it takes away once pods can be served; absent when there is none. */
+    readonly startupTaint: string | undefined;
+  };
   readonly cni: CniFilesConf;
 }
 
@@ -141,6 +146,15 @@ const ApiServer = v.pipe(
   v.regex(/^https?:\/\/(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?\/?$/i, "is not a URL like https://HOST:PORT"),
 );
 
+/** A taint's key as the API has it: a name, and before it a domain if there is one. */
+const TaintKey = v.pipe(
+  v.string(),
+  v.regex(
+    /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/,
+    "is no key of a taint",
+  ),
+);
+
 const MAIN_TABLE = 254;
 /** Table 0 is no table, and the kernel's own (local, 255) takes no route of ours. */
 const RoutingTable = v.pipe(
@@ -203,6 +217,7 @@ const Schema = v.strictObject({
   metricsAddress: v.optional(v.pipe(v.string(), v.check(isHostPort, "is not HOST:PORT"))),
   healthAddress: v.optional(v.pipe(v.string(), v.check(isHostPort, "is not HOST:PORT"))),
   sysctlDir: v.optional(path, "/proc/sys/net"),
+  node: v.optional(v.strictObject({ startupTaint: v.optional(TaintKey) }), {}),
   cni: v.optional(
     v.strictObject({
       binDir: v.optional(path),
@@ -337,6 +352,7 @@ export function parseConfig(args: readonly string[], readFile: (path: string) =>
     egress: parseEgress(egress, nameOf),
     metricsAddress: parseHostPort(rest.metricsAddress),
     healthAddress: parseHostPort(rest.healthAddress),
+    node: { startupTaint: rest.node.startupTaint },
     cni: { ...rest.cni, binDir: rest.cni.binDir, confDir: rest.cni.confDir },
   };
 }

@@ -25,6 +25,7 @@ function metricsOf(more: Partial<Measurable> = {}): Metrics {
     findings: () => undefined,
     sessions: () => undefined,
     kubernetes: () => [],
+    eventsDropped: () => undefined,
     routes: () => ({ states: { installed: 4, refused: 0 }, eventsLost: 2 }),
     ...more,
   });
@@ -49,6 +50,11 @@ test("addresses are told by subnet, pool and state as they are at each scrape", 
   ]);
   subnets = [];
   expect(linesOf(await metrics.text(), "flatnet_ipam_addresses")).toEqual([]);
+});
+
+test("Events that were not written are counted", async () => {
+  expect(await metricsOf().text()).toContain("flatnet_events_dropped_total 0\n");
+  expect(await metricsOf({ eventsDropped: () => 3 }).text()).toContain("flatnet_events_dropped_total 3\n");
 });
 
 test("calls are counted by method and status, with how long they took", async () => {

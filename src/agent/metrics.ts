@@ -21,6 +21,8 @@ export interface Measurable {
   sessions(): readonly Pick<SessionState, "established">[] | undefined;
   /** What of Kubernetes is followed; none where it isn't. */
   kubernetes(): readonly FollowedKind[];
+  /** How many notices to the cluster's operators were given up; undefined where there is no cluster to tell. */
+  eventsDropped(): number | undefined;
 }
 
 /** Objects of Kubernetes that are followed. */
@@ -73,7 +75,7 @@ export class Metrics {
     registers: [this.#registry],
   });
 
-  constructor({ counts, routesSynced, routes, findings, sessions, kubernetes }: Measurable) {
+  constructor({ counts, routesSynced, routes, findings, sessions, kubernetes, eventsDropped }: Measurable) {
     const registers = [this.#registry];
     new Gauge({
       name: "flatnet_ipam_addresses",
@@ -153,6 +155,15 @@ export class Metrics {
       },
     });
     this.#follow(kubernetes);
+    new Counter({
+      name: "flatnet_events_dropped_total",
+      help: "Events of Kubernetes that were not written: too many waited for the API server, or it refused them.",
+      registers,
+      collect() {
+        this.reset();
+        this.inc(eventsDropped() ?? 0);
+      },
+    });
     collectDefaultMetrics({ register: this.#registry });
   }
 

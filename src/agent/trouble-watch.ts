@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Notice } from "./event-ledger.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
-import { type NodeView, TroubleMemory, troublesOf } from "./troubles.ts";
+import { type NodeView, type Trouble, TroubleMemory, troublesOf } from "./troubles.ts";
 
 export interface TroubleWatchOptions {
   readonly look: () => Promise<NodeView>;
-  /** The Node object that troubles are told of. */
-  readonly subject: () => Notice["subject"];
-  readonly tell: (notice: Notice) => void;
+  readonly tell: (trouble: Trouble) => void;
   readonly log: Log;
 }
 
@@ -16,12 +13,10 @@ export interface TroubleWatchOptions {
 const INTERVAL_MS = 30_000;
 
 /** Looks for troubles of this node as a whole, from now on, and tells those that last. */
-export function watchTroubles({ look, subject, tell, log }: TroubleWatchOptions): Loop {
+export function watchTroubles({ look, tell, log }: TroubleWatchOptions): Loop {
   const memory = new TroubleMemory();
   const pass = async () => {
-    for (const { reason, message } of memory.news(troublesOf(await look()), Date.now())) {
-      tell({ subject: subject(), type: "Warning", reason, message });
-    }
+    for (const trouble of memory.news(troublesOf(await look()), Date.now())) tell(trouble);
   };
   const loop = new Loop(pass, {
     name: "troubles",

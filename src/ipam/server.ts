@@ -52,6 +52,8 @@ export interface ServeIpamOptions {
   readonly wishes?: PodWishes | undefined;
   /** Whether the routes to the other nodes have been in order once. */
   readonly routesSynced: () => boolean;
+  /** Told why when a request finds no address left. Must not wait. */
+  readonly onExhausted?: (reason: string) => void;
   /** What the kernel has of the node's attachments, for CheckConsistency. */
   readonly kernelMarks: () => Promise<readonly KernelMark[]>;
   /** The way to each subnet of each node, as it was seen last. */
@@ -109,8 +111,10 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
           if (rpc.code === status.INTERNAL) log.error({ err, method, ...trace }, "a request failed");
           else if (rpc.code === status.CANCELLED)
             log.warn({ method, reason: rpc.details, ...trace }, "a caller didn't wait for its answer");
-          else if (rpc.code === status.RESOURCE_EXHAUSTED)
+          else if (rpc.code === status.RESOURCE_EXHAUSTED) {
             log.warn({ method, reason: rpc.details, ...trace }, "no address is left");
+            options.onExhausted?.(rpc.details);
+          }
           answered(rpc.code);
           callback(rpc);
         },

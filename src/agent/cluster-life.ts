@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the daemon asks of the cluster for its pods, and what it tells the cluster: the parts that need an API server beside
+// what is followed of it. None of them is waited for.
+import { randomBytes } from "node:crypto";
+import type { PodWishes } from "../ipam/pod-wishes.ts";
+import { KubeClient } from "../kube/client.ts";
+import { EventWriter } from "../kube/events.ts";
+import type { Prefix } from "../net/prefix.ts";
+import type { Config } from "./config.ts";
+import type { Notice } from "./event-ledger.ts";
+import { Events } from "./events.ts";
+import { KnownPods } from "./known-pods.ts";
+import type { Kubernetes } from "./kubernetes.ts";
+import type { Log } from "./log.ts";
+import { NodeKeeper } from "./node-keeper.ts";
+import { AnnotationWishes } from "./pod-wishes.ts";
+import { watchTroubles } from "./trouble-watch.ts";
+import type { NodeView } from "./troubles.ts";
+
+/** Least MTU in bytes of pods with an address of the family (RFC 791; RFC 8200, section 5). */
+const LEAST_MTU = { 4: 68, 6: 1280 } as const;
+
+export interface NodeLife {
+  /** Whether pods can be served. */
+  readonly isReady: () => boolean;
+  /** What there is to be troubled about. */
+  readonly look: () => Promise<NodeView>;
+}
+
+export class ClusterLife {
+  readonly #config: Pick<Config, "nodeName" | "node">;
+  readonly #kubernetes: Kubernetes;
+  readonly #client: KubeClient;
+  readonly #events: Events;
+  readonly #stopping = new AbortController();
+  readonly #parts: { stop(): Promise<void> }[] = [];
+  readonly #log: Log;
+
+  constructor(config: Pick<Config, "nodeName" | "node">, kubernetes: Kubernetes, log: Log) {
+    this.#config = config;
+    this.#kubernetes = kubernetes;
+    this.#log = log;
+    this.#client = new KubeClient(kubernetes.http);
+    this.#events = new Events({ log, now: Date.now, newId: () => randomBytes(8).toString("hex") });
+    const writer = new EventWriter(kubernetes.http, { component: "flatnetd", host: config.nodeName });
+    const { signal } = this.#stopping;
+    this.#events.connect({
+      create: (event) => writer.create(event, { signal }),
+      update: (event) => writer.update(event, { signal }),
+    });
+  }
+
+  /** Notices that no Event was written for, and none will be. */
+  get eventsDropped(): number {
+    return this.#events.dropped;
+  }
+
+  /** Tells the cluster's operators something about this node. Doesn't wait. */
+  tell(reason: string, message: string): void {
+    this.#events.tell({ subject: this.#subject(), type: "Warning", reason, message });
+  }
+
+  /**
+   * What pods ask for by annotation.
+   * @param mtu the node's, in bytes
+   */
+  wishes({ podCIDRs }: { readonly podCIDRs: readonly Prefix[] }, mtu: () => number): PodWishes {
+    const least = LEAST_MTU[podCIDRs.some(({ family }) => family === 6) ? 6 : 4];
+    const pods = new KnownPods({
+      pods: this.#kubernetes.ownPods,
+      fetchPod: (namespace, name, signal) => this.#client.getPod(namespace, name, { signal }),
+      log: this.#log,
+    });
+    return new AnnotationWishes({
+      pods,
+      mtuBounds: () => ({ least, most: mtu() }),
+      tell: (notice) => this.#events.tell(notice),
+    });
+  }
+
+  /** Begins to speak for a node that serves. */
+  begin({ isReady, look }: NodeLife): void {
+    const { nodeName, node } = this.#config;
+    const nodes = this.#kubernetes.own;
+    const log = this.#log;
+    const { startupTaint } = node;
+    this.#parts.push(
+      NodeKeeper.start({ nodeName, nodes, client: this.#client, startupTaint, isReady, log }),
+      watchTroubles({ look, tell: ({ reason, message }) => this.tell(reason, message), log }),
+    );
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    for (const part of this.#parts) await part.stop();
+    await this.#events.stop();
+  }
+
+  /** Its name is its uid: so kubelet does it, and `kubectl describe node` looks for that. */
+  #subject(): Notice["subject"] {
+    const { nodeName: name } = this.#config;
+    return { kind: "Node", namespace: "", name, uid: name };
+  }
+}
