@@ -180,7 +180,13 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
   }
   undoHalfMade(service, netlink, log, closers);
   if (config.repair) closers.push(watchPods(service, netlink, bootId, log));
-  const files = keepCniFiles(config, record, () => (synced() ? undefined : NOT_SYNCED), log);
+  const files = keepCniFiles(
+    config,
+    record,
+    () => (synced() ? undefined : NOT_SYNCED),
+    log,
+    (reason, message) => cluster?.tell(reason, message),
+  );
   closers.push(() => files.stop());
   closers.push(health.enter(checksOf({ config, service, synced, files })));
   cluster?.begin({

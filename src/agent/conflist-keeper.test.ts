@@ -35,15 +35,17 @@ interface Line {
 async function start(more: { name?: string; text?: string; missing?: () => string | undefined } = {}) {
   const { name = NAME, text = TEXT, missing = () => undefined } = more;
   const lines: Line[] = [];
+  const told: string[] = [];
   const tell = (fields: Record<string, unknown>, message: string) => lines.push({ fields, message });
   const keeper = ConflistKeeper.start({
     conflist: { directory, name, text },
     waitsFor: missing,
     record: await FootprintRecord.open(root),
     log: { info: tell, warn: tell, error: tell } as unknown as Log,
+    tell: (reason, message) => void told.push(`${reason}: ${message}`),
   });
   closers.push(() => keeper.stop());
-  return { keeper, lines };
+  return { keeper, lines, told };
 }
 
 const content = (file = path) => (fs.existsSync(file) ? fs.readFileSync(file, "utf8") : undefined);
@@ -116,6 +118,25 @@ test("another content takes its place without a moment in which there is none", 
   } finally {
     watcher.close();
   }
+});
+
+test("whoever replaces it or takes it away is told of, and nobody else is", async () => {
+  fs.mkdirSync(directory, { recursive: true });
+  fs.writeFileSync(path, "{}");
+  const { keeper, told } = await start();
+  await inPlace();
+  await waitFor(() => keeper.conflistProblem === undefined);
+  expect(told).toEqual([]);
+  fs.writeFileSync(path, "{}");
+  await waitFor(() => told.length === 1);
+  await inPlace();
+  fs.rmSync(path);
+  await waitFor(() => told.length === 2);
+  await inPlace();
+  expect(told).toEqual([
+    `ConflistRestored: ${path} was replaced by something and is restored`,
+    `ConflistRestored: ${path} was removed by something and is restored`,
+  ]);
 });
 
 test("what a killed daemon had begun is removed", async () => {

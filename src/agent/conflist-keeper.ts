@@ -30,6 +30,8 @@ export interface ConflistKeeperOptions {
   readonly waitsFor: () => string | undefined;
   readonly record: FootprintRecord;
   readonly log: Log;
+  /** Tells operators what somebody else does to the files: a word for it, and a sentence. */
+  readonly tell?: (reason: string, message: string) => void;
 }
 
 export class ConflistKeeper {
@@ -39,6 +41,8 @@ export class ConflistKeeper {
   #swept = false;
   #pluginProblem: string | undefined = "not looked at yet";
   #conflistProblem: string | undefined = "not looked at yet";
+  /** It has been seen as it should be: whoever changes it afterwards is somebody else. */
+  #isInPlace = false;
   /** What was told last, so that a standing state is one line and not one a look. */
   #told = new Map<string, string>();
 
@@ -123,7 +127,12 @@ export class ConflistKeeper {
       await this.#options.record.addFiles([path]);
       await placeText(path, text, CONFLIST_MODE);
       this.#options.log.info({ path, replaced: there !== undefined }, "the conflist is written");
+      if (this.#isInPlace) {
+        const what = there === undefined ? "removed" : "replaced";
+        this.#options.tell?.("ConflistRestored", `${path} was ${what} by something and is restored`);
+      }
     }
+    this.#isInPlace = true;
     await this.#removeFormer(path);
     this.#tellRivals(name, await readdir(directory));
   }
@@ -145,7 +154,9 @@ export class ConflistKeeper {
     const rivals = before(name, names);
     this.#tell("rivals", rivals.length === 0 ? undefined : rivals.join(", "), () => {
       const fields = { rivals, directory: this.#options.conflist?.directory };
-      this.#options.log.warn(fields, "runtimes take another network's configuration, which comes before flatnet's");
+      const message = "runtimes take another network's configuration, which comes before flatnet's";
+      this.#options.log.warn(fields, message);
+      this.#options.tell?.("ConflistShadowed", `${message}: ${rivals.join(", ")} in ${fields.directory}`);
     });
   }
 

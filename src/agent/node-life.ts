@@ -25,12 +25,14 @@ export async function openFootprint({ stateDir, socket, routes }: Config): Promi
 /**
  * Looks after the plugin and the conflist, from now on.
  * @param waitsFor what pods can't be served without, in words; undefined once it is there
+ * @param tell operators what somebody else does to them
  */
 export function keepCniFiles(
   { cni, socket, stateDir }: Config,
   record: FootprintRecord,
   waitsFor: () => string | undefined,
   log: Log,
+  tell: (reason: string, message: string) => void,
 ): ConflistKeeper {
   const { binDir, confDir, confName, chained } = cni;
   const text = renderConflist({ socket, journalDir: join(stateDir, "journal"), chained });
@@ -44,6 +46,7 @@ export function keepCniFiles(
     waitsFor,
     record,
     log,
+    tell,
   });
 }
 
