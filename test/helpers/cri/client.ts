@@ -30,7 +30,9 @@ export interface SandboxConfig {
   readonly metadata: { readonly name: string; readonly uid: string; readonly namespace: string };
   readonly hostname: string;
   readonly dnsConfig: { readonly servers: readonly string[] };
-  readonly linux: { readonly cgroupParent: string };
+  readonly linux: { readonly cgroupParent: string; readonly securityContext?: object };
+  /** Where the containers' logs are, in directories of the runtime's mount namespace. */
+  readonly logDirectory?: string;
   readonly portMappings?: readonly SandboxPort[];
   readonly annotations?: Readonly<Record<string, string>>;
 }
@@ -65,8 +67,10 @@ export interface CriClient {
   stopPodSandbox(id: string): Promise<void>;
   removePodSandbox(id: string): Promise<void>;
   listPodSandboxes(): Promise<string[]>;
-  /** Creates and starts a container of `image` in the sandbox. Returns its id. */
-  startContainer(sandboxId: string, name: string, image: string, config: SandboxConfig): Promise<string>;
+  /** Creates and starts a container of `image` in the sandbox; `more` is further fields of ContainerConfig. Returns its id. */
+  startContainer(sandboxId: string, name: string, image: string, config: SandboxConfig, more?: object): Promise<string>;
+  /** SIGTERM, and SIGKILL when it hasn't ended after ten seconds. */
+  stopContainer(id: string): Promise<void>;
   /** "CONTAINER_RUNNING", … */
   containerState(id: string): Promise<string>;
   close(): void;
@@ -118,12 +122,15 @@ export function createCriClient(socket: string): CriClient {
       const { items } = await runtime<{ items: { id: string }[] }>("ListPodSandbox");
       return items.map((sandbox) => sandbox.id);
     },
-    startContainer: async (podSandboxId, name, image, sandboxConfig) => {
-      const config = { metadata: { name }, image: { image } };
+    startContainer: async (podSandboxId, name, image, sandboxConfig, more = {}) => {
+      const config = { metadata: { name }, image: { image }, ...more };
       const created = { podSandboxId, config, sandboxConfig };
       const { containerId } = await runtime<{ containerId: string }>("CreateContainer", created);
       await runtime("StartContainer", { containerId });
       return containerId;
+    },
+    stopContainer: async (containerId) => {
+      await runtime("StopContainer", { containerId, timeout: 10 });
     },
     containerState: async (containerId) => {
       const { status } = await runtime<{ status: { state: string } }>("ContainerStatus", { containerId });

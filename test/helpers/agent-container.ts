@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The DaemonSet's container, as kubelet would ask the runtime for it (CRI): what it may do and what it sees of the node is
+// read from deploy/flatnet.yaml. Only the programs are not those of an image: they and the machine's libraries are mounted.
+
+import { mkdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { V1Container, V1DaemonSet } from "@kubernetes/client-node";
+import { DEPLOY, parseManifests } from "../../scripts/manifests.ts";
+import { built } from "./plugin.ts";
+
+/** What kubelet masks and makes read-only of every container that isn't privileged (GetDefault… of pkg/securitycontext). */
+const MASKED = ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/sys/firmware"];
+const READ_ONLY = ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+export interface AgentContainer {
+  /** For the sandbox: `linux.securityContext`. */
+  readonly sandbox: object;
+  /** For the container: further fields of ContainerConfig. */
+  readonly container: object;
+}
+
+/**
+ * @param directory stands for the node's root: each hostPath is a directory in it, and /etc/flatnet the configuration's
+ * @param real what is mounted from where it really is: hostPath to path, which the container sees under that path
+ */
+export function agentContainer(
+  directory: string,
+  real: Readonly<Record<string, string>>,
+  args: readonly string[],
+): AgentContainer {
+  const manifests = parseManifests(readFileSync(join(DEPLOY, "flatnet.yaml"), "utf8"), "flatnet.yaml");
+  const daemonSet = manifests.find(({ kind }) => kind === "DaemonSet") as unknown as V1DaemonSet;
+  const spec = daemonSet.spec?.template.spec;
+  const [container] = spec?.containers ?? [];
+  if (spec === undefined || container === undefined) throw new Error("deploy/flatnet.yaml has no container");
+  const mounts = (container.volumeMounts ?? []).map(({ name, mountPath, readOnly, mountPropagation }) => {
+    const path = spec.volumes?.find((volume) => volume.name === name)?.hostPath?.path ?? mountPath;
+    const elsewhere = real[path];
+    const hostPath = elsewhere ?? join(directory, path);
+    if (elsewhere === undefined) mkdirSync(hostPath, { recursive: true });
+    return {
+      // A namespace's path is the same for the runtime, the plugin and the agent.
+      containerPath: mountPropagation === undefined ? mountPath : hostPath,
+      hostPath,
+      readonly: readOnly ?? false,
+      propagation: mountPropagation === "HostToContainer" ? "PROPAGATION_HOST_TO_CONTAINER" : "PROPAGATION_PRIVATE",
+    };
+  });
+  const programs = { "/usr/local/bin": dirname(built("flatnetd")), "/lib": "/usr/lib", "/lib64": "/usr/lib64" };
+  return {
+    sandbox: { namespaceOptions: { network: spec.hostNetwork === true ? "NODE" : "POD", pid: "CONTAINER" } },
+    container: {
+      command: container.command,
+      args,
+      mounts: [
+        ...mounts,
+        ...Object.entries(programs).map(([containerPath, hostPath]) => ({ containerPath, hostPath, readonly: true })),
+      ],
+      linux: { securityContext: securityContext(container) },
+    },
+  };
+}
+
+function securityContext({ securityContext: context }: V1Container): object {
+  return {
+    capabilities: {
+      addCapabilities: context?.capabilities?.add,
+      dropCapabilities: context?.capabilities?.drop,
+    },
+    privileged: context?.privileged,
+    namespaceOptions: { network: "NODE", pid: "CONTAINER" },
+    runAsUser: { value: context?.runAsUser },
+    runAsGroup: { value: context?.runAsGroup },
+    readonlyRootfs: context?.readOnlyRootFilesystem,
+    noNewPrivs: context?.allowPrivilegeEscalation === false,
+    maskedPaths: MASKED,
+    readonlyPaths: READ_ONLY,
+    seccomp: { profileType: "RuntimeDefault" },
+  };
+}

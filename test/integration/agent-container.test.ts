@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// flatnetd in a container of a real containerd with the security context and the mounts that the DaemonSet gives it: not
+// privileged, few capabilities, a root file system that is read-only, the runtime's seccomp profile.
+
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parse, stringify } from "yaml";
+import { DEPLOY, parseManifests } from "../../scripts/manifests.ts";
+import { agentContainer } from "../helpers/agent-container.ts";
+import { type Containerd, startContainerd } from "../helpers/containerd/containerd.ts";
+import { REFERENCE_PLUGINS } from "../helpers/containerd/node.ts";
+import { Cleanup, run, waitFor } from "../helpers/daemon.ts";
+import { canUseKernel, createNetns, inNetns, type Netns } from "../helpers/netns.ts";
+import { PAUSE_IMAGE } from "../helpers/pause/image.ts";
+
+/** The plugin finds the socket where the conflist says it is. The runtime's /run is private. */
+const RUN = "/run/flatnet";
+const CIDRS = ["10.79.8.0/24", "fd00:79:8::/64"];
+
+describe.runIf(canUseKernel())("the agent in the DaemonSet's container", () => {
+  const cleanup = new Cleanup();
+  let netns: Netns;
+  let containerd: Containerd;
+  let directory: string;
+  let container: string;
+
+  const inNode = (...argv: string[]) => inNetns(netns.path, ...argv);
+  const sysctl = async (name: string) => (await run(inNode("cat", `/proc/sys/net/${name}`))).trim();
+  const log = () => readFileSync(join(directory, "log/flatnetd.log"), "utf8");
+
+  beforeAll(async () => {
+    netns = await createNetns("container", cleanup);
+    directory = mkdtempSync(join(tmpdir(), "agent-container-"));
+    cleanup.add(() => rmSync(directory, { recursive: true, force: true }));
+    const cni = { binDir: join(directory, "opt/cni/bin"), confDir: join(directory, "etc/cni/net.d") };
+    containerd = await startContainerd(
+      { netns, cni, plugins: { loopback: join(REFERENCE_PLUGINS, "loopback") } },
+      cleanup,
+    );
+    container = await startAgent();
+    const ready = async () => (await containerd.cri.conditions()).every(({ status }) => status);
+    await waitFor(ready).catch((cause: unknown) => {
+      throw new Error(`containerd has no network:\n${log()}`, { cause });
+    });
+  });
+  afterAll(async () => {
+    await cleanup.run();
+  });
+
+  /** As the DaemonSet's but for Kubernetes, and for what a runtime of the test's own has in places of its own. */
+  async function startAgent(): Promise<string> {
+    const [configMap] = parseManifests(readFileSync(join(DEPLOY, "base/config.yaml"), "utf8"), "config.yaml");
+    const text = (configMap as unknown as { data: Record<string, string> }).data["config.yaml"] ?? "";
+    const { kubernetes: _, node: __, ...config } = parse(text);
+    mkdirSync(join(directory, "etc/flatnet"), { recursive: true });
+    writeFileSync(join(directory, "etc/flatnet/config.yaml"), stringify({ ...config, podCIDRs: CIDRS }));
+    const namespaces = join(containerd.endpoint, "../state/io.containerd.grpc.v1.cri/netns");
+    mkdirSync(namespaces, { recursive: true });
+    // On a node everything is mounted so that it is seen in other mount namespaces.
+    await containerd.inside("mount", "--bind", namespaces, namespaces);
+    await containerd.inside("mount", "--make-shared", namespaces);
+    await containerd.inside("mkdir", RUN);
+    const real = { "/run/netns": namespaces, "/proc/sys/net": "/proc/sys/net", [RUN]: RUN };
+    const agent = agentContainer(directory, real, ["--config=/etc/flatnet/config.yaml", "--node-name=node-1"]);
+    mkdirSync(join(directory, "log"));
+    const plain = containerd.sandboxConfig("flatnet");
+    const sandboxConfig = {
+      ...plain,
+      hostname: "",
+      logDirectory: join(directory, "log"),
+      linux: { ...plain.linux, securityContext: agent.sandbox },
+    };
+    const sandbox = await containerd.cri.runPodSandbox(sandboxConfig);
+    const more = { ...agent.container, logPath: "flatnetd.log" };
+    return await containerd.cri.startContainer(sandbox, "flatnetd", PAUSE_IMAGE, sandboxConfig, more);
+  }
+
+  test("is ready once the runtime has its plugin and its network from it", async () => {
+    expect(await containerd.cri.containerState(container)).toBe("CONTAINER_RUNNING");
+    expect((await run(inNode("curl", "-s", "http://127.0.0.1:26219/readyz"))).length).toBeGreaterThan(0);
+    expect(existsSync(join(directory, "opt/cni/bin/flatnet"))).toBe(true);
+    expect(existsSync(join(directory, "etc/cni/net.d/10-flatnet.conflist"))).toBe(true);
+  });
+
+  test("is confined as the manifest says", async () => {
+    const find = 'for pid in /proc/[0-9]*; do if [ "$(cat "$pid/comm")" = flatnetd ]; then cat "$pid/status"; fi; done';
+    const status = await containerd.inside("sh", "-c", find);
+    // CAP_NET_BROADCAST, CAP_NET_ADMIN and CAP_SYS_ADMIN of include/uapi/linux/capability.h.
+    const mask = [11, 12, 21].reduce((bits, number) => bits | (1 << number), 0);
+    expect(status).toContain(`CapEff:\t${mask.toString(16).padStart(16, "0")}`);
+    expect(status).toContain(`CapBnd:\t${mask.toString(16).padStart(16, "0")}`);
+    expect(status).toMatch(/NoNewPrivs:\t1/);
+    // SECCOMP_MODE_FILTER
+    expect(status).toMatch(/Seccomp:\t2/);
+  });
+
+  test("has made the node a router, though its own /proc/sys is read-only", async () => {
+    expect(await sysctl("ipv4/ip_forward")).toBe("1");
+    expect(await sysctl("ipv6/conf/all/forwarding")).toBe("1");
+    expect(log()).toContain("forwarding switched on");
+  });
+
+  test("drops what pods send from foreign addresses", async () => {
+    expect(await run(inNode("nft", "list", "tables"))).toContain("flatnet");
+  });
+
+  test("gives pods their addresses, and repairs in their namespaces what is taken from them", async () => {
+    const pod = await containerd.cri.runPodSandbox(containerd.sandboxConfig("pod"));
+    const { addresses, netns: path } = await containerd.cri.podSandboxStatus(pod);
+    expect(addresses).toEqual(
+      CIDRS.map((cidr) => expect.stringMatching(new RegExp(`^${cidr.split(/\.0\/|::\//)[0]}`))),
+    );
+    const ip = (...args: string[]) => containerd.inside("nsenter", `--net=${path}`, "--", "ip", ...args);
+    expect(await ip("route")).toContain("default via 169.254.1.1");
+    await ip("route", "delete", "default");
+    await waitFor(async () => (await ip("route")).includes("default via 169.254.1.1"));
+    await ip("address", "delete", `${addresses[0]}/32`, "dev", "eth0");
+    await waitFor(async () => (await ip("address")).includes(`${addresses[0]}/32`));
+    await containerd.cri.stopPodSandbox(pod);
+    await containerd.cri.removePodSandbox(pod);
+    expect(await run(inNode("ip", "-brief", "link"))).not.toMatch(/^fl/m);
+  });
+
+  test("complains of nothing that it may not do", () => {
+    expect(
+      log()
+        .split("\n")
+        .filter((line) => /"level":"(warn|error|fatal)"|EPERM|EACCES|EROFS/.test(line)),
+    ).toEqual([]);
+  });
+});
