@@ -47,6 +47,7 @@ export class Events {
     this.#options = options;
     this.#loop = new Loop(() => this.#pass(), {
       name: "Events",
+      waitsForOthers: true,
       settleMs: SETTLE_MS,
       intervalMs: INTERVAL_MS,
       retryMs: RETRY_MS,

@@ -209,3 +209,12 @@ test("a pass that has no end is told by its name, and one that has ended isn't",
   expect(stuckLoops(performance.now(), 0)).not.toContain("endless");
   await loop.stop();
 });
+
+test("a pass that waits for other machines is never told", async () => {
+  const { loop, finish } = start({ name: "patient", waitsForOthers: true });
+  loop.request();
+  await wait(1_000_000);
+  expect(stuckLoops(performance.now(), 0)).not.toContain("patient");
+  await finish();
+  await loop.stop();
+});

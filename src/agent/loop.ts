@@ -6,7 +6,7 @@ const MOST_SETTLES = 10;
 const REST_FACTOR = 3;
 const REST_MAX_MS = 500;
 
-/** The passes of the process that have begun and not ended. */
+/** The passes of the process that have begun and not ended, and wait for nobody else. */
 const underWay = new Set<{ readonly name: string; readonly begun: number }>();
 
 /** Names of the loops whose pass has been running for longer than this, in milliseconds, at `now` by performance.now(). */
@@ -62,7 +62,7 @@ export class Loop {
     this.#askedAt = undefined;
     const begun = performance.now();
     const pass = { name: this.#options.name, begun };
-    underWay.add(pass);
+    if (this.#options.waitsForOthers !== true) underWay.add(pass);
     let nextMs = this.#options.intervalMs;
     try {
       await this.#pass();
@@ -82,6 +82,8 @@ export class Loop {
 export interface LoopOptions {
   /** What it looks after, for people. */
   readonly name: string;
+  /** Its passes wait for other machines: one that has no end is their fault, and no sign that this process is stuck. */
+  readonly waitsForOthers?: true;
   /** How long to wait after a request for more of them, in milliseconds. */
   readonly settleMs: number;
   /** Time between passes that nobody asked for. */

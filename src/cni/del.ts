@@ -2,6 +2,7 @@
 import { RpcError } from "../grpc/client.ts";
 import { Status } from "../grpc/status.ts";
 import { type Attachment, hostLinkName } from "../net/names.ts";
+import { O_RDONLY, type Sys, SysError } from "../sys/sys.ts";
 import { removeLink, removeRulesAt } from "./apply.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
 import type { DaemonConf } from "./conf.ts";
@@ -58,9 +59,34 @@ function leaveNote(world: World, conf: DaemonConf, attachment: Attachment, failu
   try {
     writeJournalEntry(world.sys, conf.journalDir, attachment, world.wallClock(), world.pid, world.sha256);
   } catch (cause) {
+    if (failure.code === "RPC_NO_DAEMON" && hasLeft(world.sys, conf.journalDir, cause)) {
+      return succeed("", `${failure.message}, nor a state directory: flatnet has left this node\n`);
+    }
     // Neither told nor noted: the address would be lost, so the runtime has to come again.
     const reason = `${failure.message}; and the journal ${conf.journalDir} can't be written: ${(cause as Error).message}`;
     throw new CniError(CNI_CODES.tryAgainLater, "the address could not be released", reason, cause);
   }
   return succeed("", `${failure.message}; left a note for it in ${conf.journalDir}\n`);
+}
+
+/**
+ * Whether flatnet is not on this node any more: there is no daemon, and neither is the journal's directory nor the one that it
+ * would be in, where the database would be. Nobody holds an address then.
+ */
+function hasLeft(sys: Sys, journalDir: string, cause: unknown): boolean {
+  const stateDir = journalDir.slice(0, Math.max(1, journalDir.lastIndexOf("/")));
+  return isMissing(cause) && isMissing(failureOf(() => sys.close(sys.open(stateDir, O_RDONLY))));
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof SysError && error.code === "ENOENT";
+}
+
+function failureOf(work: () => void): unknown {
+  try {
+    work();
+    return undefined;
+  } catch (error) {
+    return error;
+  }
 }

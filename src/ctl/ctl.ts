@@ -5,10 +5,11 @@ import type { CtlWorld } from "./world.ts";
 
 const USAGE = `usage: flatnetctl COMMAND [options]
 
-  adopt   take over the addresses that another plugin gave out on this node
-  ipam    this node's addresses: how many are left, who has which
-  routes  which way packets take to each other node's pods, and why they don't where they don't
-  lab     a cluster of network namespaces on this machine, and the proof that its network is flat
+  adopt      take over the addresses that another plugin gave out on this node
+  ipam       this node's addresses: how many are left, who has which
+  routes     which way packets take to each other node's pods, and why they don't where they don't
+  uninstall  take flatnet off this node, without a trace
+  lab        a cluster of network namespaces on this machine, and the proof that its network is flat
 `;
 
 /** @returns the exit status; 2 for a command there is none of */
@@ -21,6 +22,8 @@ export async function runCtl(args: readonly string[], world: CtlWorld): Promise<
       return (await import("./ipam.ts")).runIpam(rest, world);
     case "routes":
       return (await import("./routes.ts")).runRoutes(rest, world);
+    case "uninstall":
+      return (await import("./uninstall.ts")).runUninstall(rest, world);
     case "lab":
       return (await import("../lab/lab.ts")).runLab(rest, world);
     case "lab-host":

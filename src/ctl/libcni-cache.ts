@@ -2,7 +2,7 @@
 //
 // What a runtime's libcni remembers of the attachments it made (libcni/api.go, cachedInfo): host-local's files don't say
 // which pod a container is of, nor where its namespace is; these do. Everything in them is optional help.
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Pod } from "../gen/flatnet/ipam/v1/ipam.ts";
 
@@ -46,6 +46,65 @@ export function parseCachedAttachment(text: string, ifname: string): CachedAttac
     netns: typeof named === "string" && named !== "" ? named : sandboxOf(cached["result"], ifname),
     hasHostPorts: Array.isArray(ports) && ports.length > 0,
   };
+}
+
+/** An attachment that a runtime has made with flatnet and not yet deleted, as far as it remembers. */
+export interface AwaitedDel {
+  readonly containerId: string;
+  readonly pod: Pod | undefined;
+  readonly netns: string;
+}
+
+/**
+ * Every attachment that a runtime may still call flatnet for: it forgets one when its DEL was a success.
+ * @param directory libcni's cache directory; none when it isn't there
+ */
+export async function readAwaitedDels(directory: string): Promise<AwaitedDel[]> {
+  const results = join(directory, "results");
+  let names: string[];
+  try {
+    names = (await readdir(results)).sort();
+  } catch {
+    // No libcni has been here, or the cache is somewhere else: what is told then is what the kernel has.
+    return [];
+  }
+  const awaited: AwaitedDel[] = [];
+  for (const name of names) {
+    const found = parseAwaitedDel(await readFile(join(results, name), "utf8").catch(() => ""));
+    if (found !== undefined) awaited.push(found);
+  }
+  return awaited;
+}
+
+/** What a file of the cache says, when it is of an attachment whose network calls flatnet. Pure. */
+export function parseAwaitedDel(text: string): AwaitedDel | undefined {
+  let cached: unknown;
+  try {
+    cached = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (!isObject(cached) || !callsFlatnet(cached["config"])) return undefined;
+  const { containerId, ifName } = cached;
+  const { pod, netns } = parseCachedAttachment(text, isString(ifName) ? ifName : "");
+  return { containerId: isString(containerId) ? containerId : "", pod, netns };
+}
+
+/** The configuration that the attachment was made with, in base64 as Go writes bytes. */
+function callsFlatnet(config: unknown): boolean {
+  if (!isString(config)) return false;
+  try {
+    const list: unknown = JSON.parse(Buffer.from(config, "base64").toString("utf8"));
+    if (!isObject(list)) return false;
+    const plugins = Array.isArray(list["plugins"]) ? list["plugins"] : [list];
+    return plugins.some(
+      (plugin) =>
+        isObject(plugin) &&
+        (plugin["type"] === "flatnet" || (isObject(plugin["ipam"]) && plugin["ipam"]["type"] === "flatnet-ipam")),
+    );
+  } catch {
+    return false;
+  }
 }
 
 function podOf(args: unknown): Pod | undefined {

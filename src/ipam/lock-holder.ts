@@ -10,8 +10,7 @@ import { readFile, stat } from "node:fs/promises";
 export async function describeHolder(path: string): Promise<string> {
   let pids: number[];
   try {
-    const { ino, dev } = await stat(path, { bigint: true });
-    pids = holdersIn(await readFile("/proc/locks", "utf8"), { ino, dev });
+    pids = await findHolders(path);
   } catch (error) {
     return `another process (which one cannot be found out: ${error instanceof Error ? error.message : String(error)})`;
   }
@@ -19,6 +18,12 @@ export async function describeHolder(path: string): Promise<string> {
   // The kernel hides locks of processes that our PID namespace does not see.
   if (pid === undefined) return "a process that is not visible here (one of another PID namespace?)";
   return `process ${pid}${await commandLine(pid)}`;
+}
+
+/** The processes that hold a lock on the file, as far as this PID namespace sees them. Throws as node:fs does. */
+export async function findHolders(path: string): Promise<number[]> {
+  const { ino, dev } = await stat(path, { bigint: true });
+  return holdersIn(await readFile("/proc/locks", "utf8"), { ino, dev });
 }
 
 /**

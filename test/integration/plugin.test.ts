@@ -4,7 +4,7 @@
 
 import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { status } from "@grpc/grpc-js";
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { Allocation } from "../../src/gen/flatnet/ipam/v1/ipam.ts";
@@ -701,6 +701,18 @@ describe.runIf(canUseKernel())("a daemon that is away", () => {
     expect(failure).toMatchObject({ code: 11 });
     expect(failure.details).toContain(join(node.directory, "none"));
     expect(JSON.stringify(failure)).not.toContain("not found");
+  });
+
+  test("and neither is its state directory: DEL takes the link away, and there is nobody to tell", async () => {
+    const pod = await newPod();
+    await node.start();
+    resultOf(await node.add(pod));
+    await node.stop();
+    const journalDir = join(node.directory, "none", "journal");
+    expect(await node.del(pod, { journalDir })).toMatchObject({ status: 0, stdout: "" });
+    expect((await node.tracesWithoutDaemon()).links).toEqual([]);
+    expect(existsSync(dirname(journalDir))).toBe(false);
+    expect(await node.del(pod, { journalDir })).toMatchObject({ status: 0, stdout: "" });
   });
 });
 
