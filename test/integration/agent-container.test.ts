@@ -86,8 +86,8 @@ describe.runIf(canUseKernel())("the agent in the DaemonSet's container", () => {
   });
 
   test("is confined as the manifest says", async () => {
-    const find = 'for pid in /proc/[0-9]*; do if [ "$(cat "$pid/comm")" = flatnetd ]; then cat "$pid/status"; fi; done';
-    const status = await containerd.inside("sh", "-c", find);
+    const pid = await containerd.inside("pgrep", "--full", "^/usr/local/bin/flatnetd ");
+    const status = await containerd.inside("cat", `/proc/${pid.trim()}/status`);
     // CAP_NET_BROADCAST, CAP_NET_ADMIN and CAP_SYS_ADMIN of include/uapi/linux/capability.h.
     const mask = [11, 12, 21].reduce((bits, number) => bits | (1 << number), 0);
     expect(status).toContain(`CapEff:\t${mask.toString(16).padStart(16, "0")}`);
