@@ -10,7 +10,7 @@ export interface TroubleWatchOptions {
 }
 
 /** Between looks: nothing here is news to the log, and nobody reads Events by the second. */
-const INTERVAL_MS = 30_000;
+const INTERVAL_MS = 15_000;
 
 /** Looks for troubles of this node as a whole, from now on, and tells those that last. */
 export function watchTroubles({ look, tell, log }: TroubleWatchOptions): Loop {
