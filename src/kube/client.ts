@@ -6,7 +6,7 @@ import type { KubeWire } from "./http.ts";
 import type { KubeNode, KubePod } from "./objects.ts";
 import { parseNode } from "./parse-node.ts";
 import { parsePod } from "./parse-pod.ts";
-import { fieldsOf, listOf, type Raw } from "./raw.ts";
+import { fieldsOf, listOf, type Raw, textOf } from "./raw.ts";
 
 /** Most time for one request, in milliseconds. */
 const REQUEST_TIMEOUT_MS = 10_000;
@@ -66,7 +66,8 @@ export class KubeClient {
       .map(fieldsOf)
       .find((other) => other["type"] === type);
     const same = before?.["status"] === status;
-    if (same && before?.["reason"] === reason && before["message"] === message) return false;
+    // The API server leaves empty texts out.
+    if (same && textOf(before?.["reason"]) === reason && textOf(before?.["message"]) === message) return false;
     const now = timeText(this.#nowMs());
     const lastTransitionTime = same ? (before?.["lastTransitionTime"] ?? now) : now;
     await this.#patch(
