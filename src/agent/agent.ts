@@ -118,7 +118,7 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
   const journal = await keepJournal(join(config.stateDir, "journal"), service, log, closers);
   globalThis.faultPoint?.("daemon.journal-kept");
 
-  const record = await openFootprint(config);
+  const record = await openFootprint(config, log);
   const families = new Set(config.podCIDRs.map(({ family }) => family));
   const changed = await enableForwarding(families, record, bootId, config.sysctlDir);
   if (changed.length > 0) log.info({ sysctls: changed }, "forwarding switched on");

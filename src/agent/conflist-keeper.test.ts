@@ -10,6 +10,9 @@ import { FootprintRecord } from "../footprint/record.ts";
 import { ConflistKeeper } from "./conflist-keeper.ts";
 import type { Log } from "./log.ts";
 
+const fail = (error: unknown) => {
+  throw error;
+};
 const TEXT = renderConflist({ socket: "/s", journalDir: "/j", chained: [] });
 const NAME = "10-flatnet.conflist";
 
@@ -40,7 +43,7 @@ async function start(more: { name?: string; text?: string; missing?: () => strin
   const keeper = ConflistKeeper.start({
     conflist: { directory, name, text },
     waitsFor: missing,
-    record: await FootprintRecord.open(root),
+    record: await FootprintRecord.open(root, fail),
     log: { info: tell, warn: tell, error: tell } as unknown as Log,
     tell: (reason, message) => void told.push(`${reason}: ${message}`),
   });
@@ -57,7 +60,7 @@ test("it is written in a directory that wasn't there, for root, with nothing bes
   await waitFor(() => keeper.conflistProblem === undefined);
   expect(fs.readdirSync(directory)).toEqual([NAME]);
   expect(fs.statSync(path).mode & 0o777).toBe(0o600);
-  expect((await FootprintRecord.open(root)).now).toMatchObject({
+  expect((await FootprintRecord.open(root, fail)).now).toMatchObject({
     files: [path],
     directories: [join(root, "cni"), directory],
   });

@@ -16,6 +16,8 @@ import { Loop } from "./loop.ts";
 
 /** Between looks that nothing asked for: a runtime that misses it refuses every pod. */
 const INTERVAL_MS = 2_000;
+/** Between tries to install a plugin that can't be: each copies all of it. */
+const INSTALL_RETRY_MS = 30_000;
 /** After the last of several changes. */
 const SETTLE_MS = 20;
 /** It names a socket that is root's alone; whoever runs plugins is root. */
@@ -39,6 +41,8 @@ export class ConflistKeeper {
   readonly #loop: Loop;
   #watched: { readonly directory: string; readonly watcher: FSWatcher } | undefined;
   #swept = false;
+  /** When the next try is worth it, by performance.now(). */
+  #installsAt = 0;
   #pluginProblem: string | undefined = "not looked at yet";
   #conflistProblem: string | undefined = "not looked at yet";
   /** It has been seen as it should be: whoever changes it afterwards is somebody else. */
@@ -83,8 +87,9 @@ export class ConflistKeeper {
   async #pass(): Promise<void> {
     await this.#sweep();
     const { plugin, conflist, log } = this.#options;
-    if (plugin !== undefined) {
+    if (plugin !== undefined && performance.now() >= this.#installsAt) {
       this.#pluginProblem = await problemOf(() => this.#keepPlugin(plugin));
+      if (this.#pluginProblem !== undefined) this.#installsAt = performance.now() + INSTALL_RETRY_MS;
       this.#tell("plugin", this.#pluginProblem, (problem) => log.error({ problem }, "the plugin is not installed"));
     }
     if (conflist !== undefined) {

@@ -14,9 +14,14 @@ import { callSelf } from "./self-call.ts";
 
 export const NOT_SYNCED = "the routes to the other nodes have not been in order yet";
 
-/** @throws FootprintError when it can't be read or written */
-export async function openFootprint({ stateDir, socket, routes }: Config): Promise<FootprintRecord> {
-  const record = await FootprintRecord.open(stateDir);
+/**
+ * One that can't be read is no reason for a node without pods: it is begun anew, and leaving will not find what was in it.
+ * @throws FootprintError when it can't be written
+ */
+export async function openFootprint({ stateDir, socket, routes }: Config, log: Log): Promise<FootprintRecord> {
+  const record = await FootprintRecord.open(stateDir, (err) =>
+    log.error({ err }, "what earlier daemons changed on this node, files and sysctls, is not known any more"),
+  );
   const bird = routes.mode === "bgp" ? { program: routes.bgp.bird, table: routes.table } : record.now.bird;
   await record.set({ socket, bird });
   return record;

@@ -7,6 +7,9 @@ import { FootprintRecord } from "../footprint/record.ts";
 import type { Family } from "../net/address.ts";
 import { enableForwarding } from "./sysctls.ts";
 
+const fail = (error: unknown) => {
+  throw error;
+};
 const BOOT = "b-1";
 
 let root: string;
@@ -39,10 +42,10 @@ const enable = (...families: Family[]) => enableInBoot(BOOT, ...families);
 
 /** As a daemon does that has just been started. */
 async function enableInBoot(bootId: string, ...families: Family[]): Promise<string[]> {
-  return enableForwarding(new Set(families), await FootprintRecord.open(stateDir), bootId, root);
+  return enableForwarding(new Set(families), await FootprintRecord.open(stateDir, fail), bootId, root);
 }
 
-const recorded = async () => (await FootprintRecord.open(stateDir)).now.sysctls;
+const recorded = async () => (await FootprintRecord.open(stateDir, fail)).now.sysctls;
 
 test("IPv4 alone leaves IPv6 alone", async () => {
   expect(await enable(4)).toEqual(["ipv4/ip_forward=1"]);

@@ -147,7 +147,7 @@ async function refuseWhileRunning(
       `${plural(running.length, "pod has", "pods have")} flatnet's network: ${names}; drain the node, or --force`,
     );
   }
-  say(`pods: ${plural(running.length, "one loses its", "lose their")} network: ${names}`);
+  say(`pods: ${plural(running.length, "pod loses its", "pods lose their")} network: ${names}`);
   return running;
 }
 

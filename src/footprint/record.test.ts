@@ -11,15 +11,18 @@ beforeEach(() => {
 });
 afterEach(() => fs.rmSync(root, { recursive: true, force: true }));
 
+const fail = (error: unknown) => {
+  throw error;
+};
 const NOTHING = { files: [], directories: [], sysctls: [], bird: undefined, socket: undefined };
 const SYSCTL = { sysctl: "ipv4/ip_forward", before: "0", after: "1", bootId: "b", along: [] };
 
 test("what is set is there for the next one, for root alone", async () => {
-  const record = await FootprintRecord.open(root);
+  const record = await FootprintRecord.open(root, fail);
   await record.set({ sysctls: [SYSCTL], socket: "/s", bird: { program: "/b", table: 254 } });
   await record.addFiles(["/f", "/f", "/g"]);
   await record.addFiles(["/g", "/h"]);
-  expect((await FootprintRecord.open(root)).now).toEqual({
+  expect((await FootprintRecord.open(root, fail)).now).toEqual({
     files: ["/f", "/g", "/h"],
     directories: [],
     sysctls: [SYSCTL],
@@ -30,7 +33,7 @@ test("what is set is there for the next one, for root alone", async () => {
 });
 
 test("where nothing changes nothing is written", async () => {
-  const record = await FootprintRecord.open(root);
+  const record = await FootprintRecord.open(root, fail);
   await record.addFiles(["/f"]);
   fs.rmSync(recordPath(root));
   await record.addFiles(["/f"]);
@@ -38,7 +41,7 @@ test("where nothing changes nothing is written", async () => {
 });
 
 test("directories that are made are written down, and those that were there aren't", async () => {
-  const record = await FootprintRecord.open(root);
+  const record = await FootprintRecord.open(root, fail);
   const leaf = join(root, "a", "b");
   await record.makeDirectory(leaf);
   await record.makeDirectory(root);
@@ -56,6 +59,15 @@ test.for([["{"], ["[]"], ["7"]])("%s is no record, and told with its path", asyn
     code: "FOOTPRINT_FILE",
     message: expect.stringContaining(recordPath(root)),
   });
+});
+
+test("a daemon takes one that can't be read for none, and says so", async () => {
+  fs.writeFileSync(recordPath(root), "{");
+  const errors: unknown[] = [];
+  const record = await FootprintRecord.open(root, (error) => errors.push(error));
+  expect(errors).toEqual([expect.objectContaining({ code: "FOOTPRINT_FILE" })]);
+  await record.addFiles(["/f"]);
+  expect((await readFootprint(root)).files).toEqual(["/f"]);
 });
 
 test("of a record that somebody has been at only what makes sense counts", () => {

@@ -111,9 +111,13 @@ export class FootprintRecord {
     this.#now = now;
   }
 
-  /** @throws FootprintError FOOTPRINT_FILE */
-  static async open(stateDir: string): Promise<FootprintRecord> {
-    return new FootprintRecord(stateDir, await readFootprint(stateDir));
+  /** @param onUnreadable told when there is one that can't be read; it is taken for none then */
+  static async open(stateDir: string, onUnreadable: (error: unknown) => void): Promise<FootprintRecord> {
+    const there = await readFootprint(stateDir).catch((error: unknown) => {
+      onUnreadable(error);
+      return NOTHING;
+    });
+    return new FootprintRecord(stateDir, there);
   }
 
   get now(): Footprint {

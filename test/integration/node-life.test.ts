@@ -199,6 +199,28 @@ describe.runIf(canUseKernel())("a node's daemon", () => {
     expect((await node.traces()).records).toHaveLength(2);
   });
 
+  test("can leave, and containerd deletes the pods that are left", async () => {
+    const cleanup = new Cleanup();
+    onTestFinished(() => cleanup.run());
+    const life = await createLivingNode(cleanup);
+    const { node, binDir, confDir } = life;
+    await node.start();
+    await hasConflist(life);
+    const conflist = JSON.parse(readFileSync(join(confDir, CONFLIST), "utf8"));
+    const plugins = { flatnet: join(binDir, "flatnet"), loopback: join(REFERENCE_PLUGINS, "loopback") };
+    const containerd = await startContainerd({ netns: node.netns, conflist, plugins }, cleanup);
+    const { id } = await runSandbox(containerd, "left-over");
+    await node.stop();
+    const uninstall = node.netns.command(built("flatnetctl"), "uninstall", "--state-dir", node.stateDir, "--force");
+    const { stdout } = await runToEnd(uninstall);
+    expect(stdout).toContain("pods: 1 pod loses its network: default/left-over");
+    expect(stdout).toContain(`${join(binDir, "flatnet")} stays for now`);
+    expect(existsSync(node.stateDir)).toBe(false);
+    // What fails is not removed.
+    await containerd.cri.stopPodSandbox(id);
+    await containerd.cri.removePodSandbox(id);
+  });
+
   test("writes a conflist that containerd takes, and pods come and go by it", async () => {
     const cleanup = new Cleanup();
     onTestFinished(() => cleanup.run());
