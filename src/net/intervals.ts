@@ -12,10 +12,16 @@ export interface Interval {
 
 /** The addresses that are in any of the family's prefixes, in ascending order; no two intervals overlap or touch. */
 export function union(prefixes: readonly Prefix[], family: Family): Interval[] {
-  const own = prefixes
-    .filter((prefix) => prefix.family === family)
-    .map((prefix) => ({ first: prefix.base, last: prefix.base + prefixSize(prefix) - 1n }))
-    .sort((a, b) => (a.first < b.first ? -1 : a.first > b.first ? 1 : 0));
+  return merge(
+    prefixes
+      .filter((prefix) => prefix.family === family)
+      .map((prefix) => ({ first: prefix.base, last: prefix.base + prefixSize(prefix) - 1n })),
+  );
+}
+
+/** What is in any of the intervals, in ascending order; no two overlap or touch. */
+export function merge(intervals: readonly Interval[]): Interval[] {
+  const own = [...intervals].sort((a, b) => (a.first < b.first ? -1 : a.first > b.first ? 1 : 0));
   const merged: Interval[] = [];
   for (const next of own) {
     const previous = merged.at(-1);
@@ -23,6 +29,20 @@ export function union(prefixes: readonly Prefix[], family: Family): Interval[] {
     else if (next.last > previous.last) merged[merged.length - 1] = { first: previous.first, last: next.last };
   }
   return merged;
+}
+
+/** What of an interval is in none of the holes, which neither overlap nor touch and are in ascending order. */
+export function without({ first, last }: Interval, holes: readonly Interval[]): Interval[] {
+  const left: Interval[] = [];
+  let from = first;
+  for (const hole of holes) {
+    if (hole.last < from) continue;
+    if (hole.first > last) break;
+    if (hole.first > from) left.push({ first: from, last: hole.first - 1n });
+    from = hole.last + 1n;
+  }
+  if (from <= last) left.push({ first: from, last });
+  return left;
 }
 
 /** The last address of a family there is. */
