@@ -69,18 +69,30 @@ export function encodeCached(value: unknown): string {
 export function decodeCached(text: string): object {
   const json = text.slice(CHECKSUM_DIGITS);
   if (text.slice(0, CHECKSUM_DIGITS) !== checksum(json)) throw new CachedRecordError("a record has a wrong checksum");
+  let value: unknown;
   try {
-    return Object(JSON.parse(json, revive));
+    value = JSON.parse(json);
   } catch (cause) {
     throw new CachedRecordError(`a record is not as it was written: ${(cause as Error).message}`, { cause });
   }
+  return Object(revive(value));
 }
 
-function revive(_: string, value: unknown): unknown {
+/** Changes the value itself. JSON.parse can do the same, and takes several times as long for it. */
+function revive(value: unknown): unknown {
   if (typeof value !== "object" || value === null) return value;
-  if ("$number" in value) return BigInt(String(value.$number));
-  if ("$bytes" in value) return Uint8Array.from(value.$bytes as number[]);
-  return value;
+  if (Array.isArray(value)) {
+    for (let i = 0; i < value.length; i++) value[i] = revive(value[i]);
+    return value;
+  }
+  const fields = value as Record<string, unknown>;
+  if (fields["$number"] !== undefined) return BigInt(String(fields["$number"]));
+  if (fields["$bytes"] !== undefined) return Uint8Array.from(fields["$bytes"] as number[]);
+  for (const key in fields) {
+    const inner = fields[key];
+    if (typeof inner === "object") fields[key] = revive(inner);
+  }
+  return fields;
 }
 
 function checksum(json: string): string {
