@@ -14,7 +14,6 @@ function node(n: number, more: Partial<KubeNode> = {}): KubeNode {
     podCIDRs: [`10.244.${n}.0/24`, `fd00:10:244:${n}::/64`].map(parsePrefix),
     addresses: [`192.0.2.${n}`, `2001:db8::${n}`].map(parseAddress),
     annotations: {},
-    labels: {},
     taints: [],
     problem: undefined,
     ...more,
@@ -51,7 +50,7 @@ test("what of a node matters to nobody leaves it the same object", async () => {
   const { nodes, source } = make();
   nodes.set({ "node-1": node(1), "node-2": node(2), "node-3": node(3) });
   const before = (await source.read()).nodes;
-  nodes.set({ "node-2": node(2, { labels: { zone: "a" }, taints: ["x"] }) });
+  nodes.set({ "node-2": node(2, { annotations: { "flatnet.dev/x": "1" }, taints: ["x"] }) });
   expect((await source.read()).nodes?.every((node, i) => node === before?.[i])).toBe(true);
   nodes.set({ "node-2": node(2, { addresses: [parseAddress("192.0.2.22")] }), "node-3": undefined });
   const after = (await source.read()).nodes;

@@ -7,7 +7,7 @@ import { NodeKeeper } from "./node-keeper.ts";
 
 const TAINT = "flatnet.dev/agent-not-ready";
 const NEW: KubeNode = {
-  ...{ name: "node1", uid: "1", podCIDRs: [], addresses: [], annotations: {}, labels: {}, problem: undefined },
+  ...{ name: "node1", uid: "1", podCIDRs: [], addresses: [], annotations: {}, problem: undefined },
   taints: [TAINT, "node.kubernetes.io/not-ready"],
 };
 

@@ -9,7 +9,7 @@ import { OwnNode } from "./own-node.ts";
 import { supervise } from "./supervise.ts";
 
 function node(...podCIDRs: string[]): KubeNode {
-  const rest = { uid: "", addresses: [], annotations: {}, labels: {}, taints: [], problem: undefined };
+  const rest = { uid: "", addresses: [], annotations: {}, taints: [], problem: undefined };
   return { name: "node-1", podCIDRs: podCIDRs.map(parsePrefix), ...rest };
 }
 

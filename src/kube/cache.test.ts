@@ -16,8 +16,7 @@ const NODE: KubeNode = {
   uid: "5f6c",
   podCIDRs: [parsePrefix("10.244.1.0/24"), parsePrefix("fd00:10:244:1::/64")],
   addresses: [parseAddress("192.0.2.1"), parseAddress("2001:db8::1")],
-  annotations: { "flatnet.dev/node-addresses": "192.0.2.1" },
-  labels: { zone: "ä" },
+  annotations: { "flatnet.dev/node-addresses": "ä" },
   taints: ["node.kubernetes.io/not-ready"],
   problem: undefined,
 };
@@ -184,7 +183,7 @@ test("fields that an older program didn't write have their defaults, and those o
   await database.put("object/nodes/node-1", encodeCached({ name: "node-1", colour: "blue" }));
   await database.close();
   const { restored } = await restoreNodes(stateDir);
-  expect(restored?.objects.get("node-1")).toMatchObject({ name: "node-1", podCIDRs: [], labels: {}, taints: [] });
+  expect(restored?.objects.get("node-1")).toMatchObject({ name: "node-1", podCIDRs: [], annotations: {}, taints: [] });
 });
 
 test("a disk that takes nothing doesn't stop anybody, and is said once", async () => {

@@ -23,7 +23,6 @@ export const NODES: CachedKind<KubeNode> = {
     podCIDRs: [],
     addresses: [],
     annotations: {},
-    labels: {},
     taints: [],
     networkUnavailable: undefined,
     problem: undefined,

@@ -28,7 +28,6 @@ export interface KubeNode {
   readonly addresses: readonly Uint8Array[];
   /** Those with flatnet's prefix. */
   readonly annotations: Words;
-  readonly labels: Words;
   /** Keys of spec.taints. */
   readonly taints: readonly string[];
   /** Status of its condition NetworkUnavailable: "True", "False", "Unknown"; absent where it hasn't the condition. */

@@ -35,7 +35,6 @@ test("a node has its subnets, its first InternalIP of each family, and flatnet's
     podCIDRs: ["10.244.1.0/24", "fd00:10:244:1::/64"],
     addresses: ["172.18.0.2", "fd00:18::2"],
     annotations: { "flatnet.dev/x": "1" },
-    labels: { zone: "a" },
     taints: ["a"],
     problem: undefined,
   });

@@ -13,7 +13,7 @@ export const NODE_ADDRESSES_ANNOTATION = `${ANNOTATION_PREFIX}node-addresses`;
 /** @returns undefined for what has no name and so is no node; what else is wrong is left out, and said in `problem` */
 export function parseNode(raw: unknown): KubeNode | undefined {
   const { metadata, spec, status } = fieldsOf(raw);
-  const { name, uid, annotations, labels } = fieldsOf(metadata);
+  const { name, uid, annotations } = fieldsOf(metadata);
   if (textOf(name) === "") return undefined;
   const problems: string[] = [];
   const words = wordsOf(annotations, (key) => key.startsWith(ANNOTATION_PREFIX));
@@ -25,7 +25,6 @@ export function parseNode(raw: unknown): KubeNode | undefined {
     podCIDRs: podCIDRsOf(fieldsOf(spec), problems),
     addresses: named !== undefined ? namedAddresses(named, problems) : internalIPs(fieldsOf(status), problems),
     annotations: words,
-    labels: wordsOf(labels),
     taints: listOf(taints).flatMap((taint) => textOf(fieldsOf(taint)["key"]) || []),
     networkUnavailable: networkUnavailableOf(fieldsOf(status)),
     problem: problems.length === 0 ? undefined : problems.join("; "),

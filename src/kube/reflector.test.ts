@@ -93,10 +93,16 @@ test("what happens afterwards is heard of, with what was before and is now", asy
   const { server, changes, names, until } = await synced();
   changes.length = 0;
   await server.admin.create("/api/v1/nodes", nodeObject(3));
-  await server.admin.patch("/api/v1/nodes/node-1", { metadata: { labels: { zone: "b" } } });
+  await server.admin.patch("/api/v1/nodes/node-1", { metadata: { annotations: { "flatnet.dev/x": "b" } } });
   await server.admin.delete("/api/v1/nodes/node-2");
   await until(() => changes.length === 3);
-  expect(changes.map(({ key, before, after }) => [key, before?.labels["zone"], after?.labels["zone"]])).toEqual([
+  expect(
+    changes.map(({ key, before, after }) => [
+      key,
+      before?.annotations["flatnet.dev/x"],
+      after?.annotations["flatnet.dev/x"],
+    ]),
+  ).toEqual([
     ["node-3", undefined, undefined],
     ["node-1", undefined, "b"],
     ["node-2", undefined, undefined],
