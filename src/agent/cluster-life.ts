@@ -13,6 +13,7 @@ import { Events } from "./events.ts";
 import { KnownPods } from "./known-pods.ts";
 import type { Kubernetes } from "./kubernetes.ts";
 import type { Log } from "./log.ts";
+import { MissedAnnotations } from "./missed-annotations.ts";
 import { NodeKeeper } from "./node-keeper.ts";
 import { AnnotationWishes } from "./pod-wishes.ts";
 import { watchTroubles } from "./trouble-watch.ts";
@@ -72,10 +73,14 @@ export class ClusterLife {
       fetchPod: (namespace, name, signal) => this.#client.getPod(namespace, name, { signal }),
       log: this.#log,
     });
+    const tell = (notice: Notice) => this.#events.tell(notice);
+    const missed = new MissedAnnotations(this.#kubernetes.ownPods, tell);
+    this.#parts.push({ stop: async () => missed.close() });
     return new AnnotationWishes({
       pods,
+      onUnknown: (pod) => missed.added(pod),
       mtuBounds: () => ({ least, most: mtu() }),
-      tell: (notice) => this.#events.tell(notice),
+      tell,
     });
   }
 

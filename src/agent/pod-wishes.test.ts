@@ -9,13 +9,15 @@ const at = (ifname: string) => ({ attachment: { network: "pods", containerId: "a
 
 function wishes(annotations: Words | undefined) {
   const told: Notice[] = [];
+  const unknown: string[] = [];
   const pod = { ...POD, nodeName: "", hostNetwork: false, addresses: [], labels: {}, ports: [], ended: false };
   const wishing = new AnnotationWishes({
     pods: { find: async () => (annotations === undefined ? undefined : { ...pod, annotations }) },
+    onUnknown: ({ name }) => void unknown.push(name),
     mtuBounds: () => ({ least: 1280, most: 1500 }),
     tell: (notice) => void told.push(notice),
   });
-  return { wishing, told };
+  return { wishing, told, unknown };
 }
 
 test("annotations are wishes, with their names", async () => {
@@ -36,7 +38,9 @@ test("annotations are wishes, with their names", async () => {
 test("a pod that nobody knows, or that wishes nothing, wishes nothing", async () => {
   const nothing = { addresses: undefined, pool: undefined, mtu: undefined, bandwidth: undefined };
   expect(await wishes({}).wishing.of(at("eth0"))).toEqual(nothing);
-  expect(await wishes(undefined).wishing.of(at("eth0"))).toBeUndefined();
+  const { wishing, unknown } = wishes(undefined);
+  expect(await wishing.of(at("eth0"))).toBeUndefined();
+  expect(unknown).toEqual(["web-0"]);
 });
 
 test("they are the wishes of the pod's interface in the cluster's network, and of no other", async () => {

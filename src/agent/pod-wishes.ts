@@ -21,6 +21,8 @@ export interface MtuBounds {
 
 export interface AnnotationWishesOptions {
   readonly pods: Pick<KnownPods, "find">;
+  /** Told of each pod whose wishes nobody can say. */
+  readonly onUnknown: (pod: PodName) => void;
   readonly mtuBounds: () => MtuBounds;
   /** Tells the cluster. Must not wait. */
   readonly tell: (notice: Notice) => void;
@@ -38,7 +40,10 @@ export class AnnotationWishes implements PodWishes {
       return undefined;
     }
     const known = await this.#options.pods.find(pod);
-    if (known === undefined) return undefined;
+    if (known === undefined) {
+      this.#options.onUnknown(pod);
+      return undefined;
+    }
     const { wish, problems } = readWish(known.annotations, this.#options.mtuBounds());
     if (problems.length === 0) return wish;
     const reason = problems.join("; ");

@@ -175,14 +175,19 @@ describe.runIf(canUseKernel())("a pod's annotations", () => {
 
   test.each(["is away", "says nothing"])("wait for nobody when the API server %s", async (how) => {
     const { site, scheduled } = await withPod({ "flatnet.dev/addresses": "10.84.1.77" });
-    const unknown = await site.schedule("unknown", { "flatnet.dev/addresses": "10.84.1.78" }, "node-2");
     if (how === "is away") await site.relay.stop();
     else site.relay.freeze();
     onTestFinished(() => site.relay.thaw());
+    const unknown = await site.schedule("unknown", { "flatnet.dev/addresses": "10.84.1.78" });
     expect(addressesOf(resultOf(await site.run("ADD", scheduled)))[0]).toBe("10.84.1.77");
     expect(addressesOf(resultOf(await site.run("ADD", unknown)))[0]).toBe("10.84.1.1");
     const text = "a pod is added without what its annotations may ask for";
     await waitFor(() => site.node.log().some(({ msg, pod }) => msg === text && pod === "web/unknown"));
+    // Who made it is told as soon as it can be.
+    if (how === "is away") await site.relay.start();
+    else site.relay.thaw();
+    const { message } = await site.event("unknown", "NetworkAnnotationMissed");
+    expect(message).toContain("flatnet.dev/addresses");
   });
 
   test.each([
