@@ -34,14 +34,17 @@ interface SceneOptions extends DoubleOptions {
   readonly nodes?: number;
   readonly restored?: ReflectorOptions<KubeNode>["restored"];
   readonly down?: boolean;
+  /** How long an answer is waited for, in real milliseconds. */
+  readonly answerTimeoutMs?: number;
 }
 
-async function setUp({ nodes: count = 2, restored, down = false, ...options }: SceneOptions = {}): Promise<Scene> {
+async function setUp(scene: SceneOptions = {}): Promise<Scene> {
+  const { nodes: count = 2, restored, down = false, answerTimeoutMs = 30_000, ...options } = scene;
   const server = await startDouble(options);
   for (let number = 1; number <= count; number++) server.store.create(KIND, "", nodeObject(number) as never);
   if (down) await server.stop();
   const clock = new VirtualClock();
-  const http = new KubeHttp(openConnection({ apiServer: server.url }), { userAgent: "test", answerTimeoutMs: 200 });
+  const http = new KubeHttp(openConnection({ apiServer: server.url }), { userAgent: "test", answerTimeoutMs });
   const nodes = new Reflector(http, NODES, { clock, restored });
   const changes: Change<KubeNode>[] = [];
   nodes.subscribe((batch) => changes.push(...batch));
@@ -69,10 +72,12 @@ async function setUp({ nodes: count = 2, restored, down = false, ...options }: S
   };
 }
 
-/** Listed, and a watch is open. */
+/** Listed, and a watch is open at both ends. */
 async function synced(options?: SceneOptions): Promise<Scene> {
   const scene = await setUp(options);
-  await scene.until(() => scene.nodes.state === "synced" && scene.server.watches.size === 1);
+  const { server, nodes, clock } = scene;
+  // The one timer is then the watch's, which has begun at this end too.
+  await scene.until(() => nodes.state === "synced" && server.watches.size === 1 && clock.nextInMs !== undefined);
   return scene;
 }
 
@@ -245,7 +250,7 @@ test("an API server that never sends bookmarks isn't asked more often for it", a
 });
 
 test("an API server that accepts a connection and says nothing is a problem with words", async () => {
-  const { server, nodes, until } = await setUp({ down: true });
+  const { server, nodes, until } = await setUp({ down: true, answerTimeoutMs: 200 });
   server.faults.stalled = true;
   await server.start();
   await until(() => nodes.problem?.includes("no answer within 200 ms") ?? false);
