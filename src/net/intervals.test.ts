@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { lastAddress, union } from "./intervals.ts";
+import { lastAddress, union, without } from "./intervals.ts";
 import { parsePrefix } from "./prefix.ts";
 
 test.for<[prefixes: string[], first: string, intervals: [bigint, bigint][]]>([
@@ -44,4 +44,18 @@ test("an address is in the union exactly when it is in one of the prefixes, and 
 
 test("the last address of a family has all bits", () => {
   expect([lastAddress(4), lastAddress(6)]).toEqual([0xffff_ffffn, 2n ** 128n - 1n]);
+});
+
+test("an interval without holes is what is between them", () => {
+  const holes = [
+    { first: 0n, last: 1n },
+    { first: 4n, last: 5n },
+    { first: 9n, last: 20n },
+  ];
+  expect(without({ first: 1n, last: 10n }, holes)).toEqual([
+    { first: 2n, last: 3n },
+    { first: 6n, last: 8n },
+  ]);
+  expect(without({ first: 4n, last: 5n }, holes)).toEqual([]);
+  expect(without({ first: 2n, last: 3n }, [])).toEqual([{ first: 2n, last: 3n }]);
 });

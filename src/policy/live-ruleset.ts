@@ -138,7 +138,6 @@ export class LiveRuleset implements Ruleset {
       if (set.kind === "map" && set.elements.size > 0) changes.push({ set: name, remove: [], add: elementsOf(set) });
     }
     for (const [name, keys] of this.#before) {
-      if (this.#newSets.has(name)) continue;
       const set = this.#named(name);
       const remove: ElementKey[] = [];
       const add: NewElement[] = [];
@@ -154,6 +153,8 @@ export class LiveRuleset implements Ruleset {
   }
 
   #remember(name: string, key: ElementKey, before: string | undefined): void {
+    // A new set is told of as a whole.
+    if (this.#newSets.has(name)) return;
     const keys = this.#before.get(name) ?? new Map<ElementKey, string | undefined>();
     this.#before.set(name, keys);
     if (!keys.has(key)) keys.set(key, before);

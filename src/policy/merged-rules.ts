@@ -15,13 +15,22 @@ export interface MergedRules {
   readonly sets: readonly SetDefinition[];
 }
 
-/** So many sets of ports with pods of their own get a rule each. */
-const MOST_POD_RULES = 6;
+/** So many sets of ports with pods of their own get rules of their own. */
+const MOST_PORT_GROUPS = 4;
+/**
+ * So many terms of one group that mean pods of many namespaces are looked up one by one. Each may be most of the cluster and asked for by
+ * everybody: it is one set then. Pods of the policy's own namespace are few, and nobody else's business.
+ */
+const MOST_WIDE_TERMS = 4;
 
-/** Peers of one kind that were found with the same ports. */
-interface Group<T> {
+/** Peers that were found with the same ports. */
+interface Group {
   readonly ports: Ports;
-  readonly peers: Map<string, T>;
+  readonly peers: PeerOrigins[];
+}
+
+interface PeerOrigins {
+  readonly term: PodTerm;
   readonly origins: Set<Origin>;
 }
 
@@ -35,12 +44,9 @@ export function mergeRules(
   const numbered = allowances.filter(({ ports }) => ports === "all" || ports.length > 0);
   merger.anybody(numbered);
   if (merger.isOpen) return merger;
-  const pods = numbered.flatMap((allowance) =>
-    allowance.peer.kind === "pods" ? [{ ...allowance, key: allowance.peer.term.key, peer: allowance.peer.term }] : [],
-  );
-  const groups = groupByPorts(pods);
+  const groups = groupByPorts(numbered);
   // Those of every protocol can't be told by port; they are one group in any case.
-  const own = groups.filter(({ ports }, i) => ports === "all" || i < MOST_POD_RULES);
+  const own = groups.filter(({ ports }, i) => ports === "all" || i < MOST_PORT_GROUPS);
   for (const group of own) merger.pods(group);
   merger.reach(
     groups.filter((group) => !own.includes(group)),
@@ -50,29 +56,26 @@ export function mergeRules(
   return merger;
 }
 
-/** Each peer with all of its ports, then all peers that have the same. Those with most peers come first. */
-function groupByPorts<T>(
-  all: readonly { readonly key: string; readonly peer: T; readonly ports: Ports; readonly origin: Origin }[],
-): Group<T>[] {
-  const byPeer = new Map<string, { peer: T; ports: PortRange[] | "all"; origins: Set<Origin> }>();
-  for (const { key, peer, ports, origin } of all) {
-    const found = byPeer.get(key) ?? { peer, ports: [], origins: new Set() };
+/** Each term with all of its ports, then all terms that have the same. Those with most terms come first. */
+function groupByPorts(allowances: readonly Allowance[]): Group[] {
+  const byTerm = new Map<string, PeerOrigins & { ports: PortRange[] | "all" }>();
+  for (const { peer, ports, origin } of allowances) {
+    if (peer.kind !== "pods") continue;
+    const found = byTerm.get(peer.term.key) ?? { term: peer.term, ports: [], origins: new Set<Origin>() };
     if (ports === "all" || found.ports === "all") found.ports = "all";
     else found.ports.push(...ports);
     found.origins.add(origin);
-    byPeer.set(key, found);
+    byTerm.set(peer.term.key, found);
   }
-  const byPorts = new Map<string, Group<T>>();
-  for (const [key, { peer, ports: some, origins }] of byPeer) {
+  const byPorts = new Map<string, Group>();
+  for (const { ports: some, ...peer } of byTerm.values()) {
     const ports = some === "all" ? some : mergePorts(some);
-    const text = portsText(ports);
-    const group = byPorts.get(text) ?? { ports, peers: new Map(), origins: new Set() };
-    group.peers.set(key, peer);
-    for (const origin of origins) group.origins.add(origin);
-    byPorts.set(text, group);
+    const group = byPorts.get(portsText(ports)) ?? { ports, peers: [] };
+    group.peers.push(peer);
+    byPorts.set(portsText(ports), group);
   }
   return [...byPorts]
-    .sort(([a, x], [b, y]) => y.peers.size - x.peers.size || (a < b ? -1 : 1))
+    .sort(([a, x], [b, y]) => y.peers.length - x.peers.length || (a < b ? -1 : 1))
     .map(([, group]) => group);
 }
 
@@ -102,16 +105,24 @@ class Merger implements MergedRules {
     this.#rule(this.#ports(ports), originsOf(used));
   }
 
-  pods({ ports, peers, origins }: Group<PodTerm>): void {
-    const set = podsSet([...peers.values()], this.#family);
-    this.sets.push(set);
-    this.#rule([...this.#ports(ports), this.#lookup(set.name)], [...origins]);
+  pods({ ports, peers }: Group): void {
+    const wide = peers.filter(({ term }) => term.scope.kind !== "namespace");
+    const narrow = peers.filter(({ term }) => term.scope.kind === "namespace");
+    const sets = wide.length > MOST_WIDE_TERMS ? [wide, narrow] : [...wide.map((peer) => [peer]), narrow];
+    for (const some of sets.filter(({ length }) => length > 0)) {
+      const set = podsSet(
+        some.map(({ term }) => term),
+        this.#family,
+      );
+      this.sets.push(set);
+      this.#rule([...this.#ports(ports), this.#lookup(set.name)], allOrigins(some));
+    }
   }
 
   /** Pods with ports of their own: by name, or because there are too many kinds of them. */
-  reach(groups: readonly Group<PodTerm>[], named: readonly Allowance[]): void {
+  reach(groups: readonly Group[], named: readonly Allowance[]): void {
     const entries: ReachEntry[] = groups.flatMap(({ ports, peers }) =>
-      [...peers.values()].map((term) => ({ term, within: undefined, ports: ports === "all" ? [] : ports, names: [] })),
+      peers.map(({ term }) => ({ term, within: undefined, ports: ports === "all" ? [] : ports, names: [] })),
     );
     for (const { peer, names } of named) {
       const within = peer.kind === "block" ? peer.block : undefined;
@@ -120,7 +131,7 @@ class Merger implements MergedRules {
     if (entries.length === 0) return;
     const set = reachSet(entries, this.#family);
     this.sets.push(set);
-    const origins = new Set([...groups.flatMap((group) => [...group.origins]), ...originsOf(named)]);
+    const origins = new Set([...groups.flatMap(({ peers }) => allOrigins(peers)), ...originsOf(named)]);
     this.#rule([this.#withPort(set.name)], [...origins]);
   }
 
@@ -180,6 +191,10 @@ class Merger implements MergedRules {
   #withPort(set: string): Match {
     return { kind: "lookup", fields: [this.#address, "l4proto", "dport"], set };
   }
+}
+
+function allOrigins(peers: readonly PeerOrigins[]): Origin[] {
+  return [...new Set(peers.flatMap(({ origins }) => [...origins]))];
 }
 
 function originsOf(all: readonly { readonly origin: Origin }[]): Origin[] {
