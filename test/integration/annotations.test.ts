@@ -191,13 +191,21 @@ describe.runIf(canUseKernel())("a pod's annotations", () => {
   });
 
   test.each([
-    { annotations: { "flatnet.dev/mtu": "9000" }, code: 7, says: 'annotation flatnet.dev/mtu is "9000"; it must be' },
+    {
+      annotations: { "flatnet.dev/mtu": "9000" },
+      code: 7,
+      says: 'annotation flatnet.dev/mtu is "9000"; it must be 1280 to 1500, as the node\'s links and its families of addresses have it',
+    },
     {
       annotations: { "kubernetes.io/ingress-bandwidth": "fast" },
       code: 7,
-      says: 'annotation kubernetes.io/ingress-bandwidth is "fast"; it must be',
+      says: 'annotation kubernetes.io/ingress-bandwidth is "fast"; it must be bits a second, 1k to 1P: "10M"',
     },
-    { annotations: { "flatnet.dev/pool": "gold" }, code: 7, says: 'annotation flatnet.dev/pool: pool is "gold"' },
+    {
+      annotations: { "flatnet.dev/pool": "gold" },
+      code: 7,
+      says: 'annotation flatnet.dev/pool: pool is "gold"; it must be one that this node has: default, db',
+    },
     {
       annotations: { "flatnet.dev/addresses": "10.84.1.1" },
       code: 11,
