@@ -80,14 +80,16 @@ describe.runIf(canUseKernel())("the agent in the DaemonSet's container", () => {
 
   test("is ready once the runtime has its plugin and its network from it", async () => {
     expect(await containerd.cri.containerState(container)).toBe("CONTAINER_RUNNING");
-    expect((await run(inNode("curl", "-s", "http://127.0.0.1:26219/readyz"))).length).toBeGreaterThan(0);
+    const ask = "fetch('http://127.0.0.1:26219/readyz').then(({ status }) => console.log(status))";
+    expect(await run(inNode(process.execPath, "-e", ask))).toBe("200\n");
     expect(existsSync(join(directory, "opt/cni/bin/flatnet"))).toBe(true);
     expect(existsSync(join(directory, "etc/cni/net.d/10-flatnet.conflist"))).toBe(true);
   });
 
   test("is confined as the manifest says", async () => {
-    const pid = await containerd.inside("pgrep", "--full", "^/usr/local/bin/flatnetd ");
-    const status = await containerd.inside("cat", `/proc/${pid.trim()}/status`);
+    const find = "grep --files-with-matches ^/usr/local/bin/flatnetd /proc/[0-9]*/cmdline";
+    const [, pid = ""] = /\/proc\/(\d+)\//.exec(await containerd.inside("sh", "-c", find)) ?? [];
+    const status = await containerd.inside("cat", `/proc/${pid}/status`);
     // CAP_NET_BROADCAST, CAP_NET_ADMIN and CAP_SYS_ADMIN of include/uapi/linux/capability.h.
     const mask = [11, 12, 21].reduce((bits, number) => bits | (1 << number), 0);
     expect(status).toContain(`CapEff:\t${mask.toString(16).padStart(16, "0")}`);
