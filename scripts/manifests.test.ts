@@ -4,7 +4,8 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { V1Container, V1DaemonSet, V1PodSpec } from "@kubernetes/client-node";
 import { describe, expect, test } from "vitest";
-import { parse } from "yaml";
+import { parse, stringify } from "yaml";
+import { type Config, parseConfig } from "../src/agent/config.ts";
 import { grantedRights } from "./manifests/rights.ts";
 import { typeProblems } from "./manifests/types.ts";
 import { DEPLOY, type Manifest, parseManifests, RENDERED, render, renderPlain } from "./manifests.ts";
@@ -108,11 +109,12 @@ test("what takes flatnet from a node sees of it what the agent does, and may do 
   const agent = worker("flatnet.yaml");
   const uninstall = worker("uninstall.yaml");
   const mounts = (agent.volumeMounts ?? []).filter(({ name }) => name !== "config");
-  expect(uninstall.volumeMounts).toEqual(mounts);
+  const cache = { name: "cni-cache", mountPath: "/var/lib/cni", readOnly: true };
+  expect(uninstall.volumeMounts).toEqual([...mounts, cache]);
   expect(uninstall.securityContext).toEqual(agent.securityContext);
   expect(uninstall.image).toBe(agent.image);
   const volumes = (podSpec("flatnet.yaml").volumes ?? []).filter(({ name }) => name !== "config");
-  expect(podSpec("uninstall.yaml").volumes).toEqual(volumes);
+  expect(podSpec("uninstall.yaml").volumes?.slice(0, -1)).toEqual(volumes);
   expect(podSpec("uninstall.yaml").automountServiceAccountToken).toBe(false);
 });
 
@@ -153,6 +155,27 @@ describe.each(overlays)("overlay %s", (name) => {
       expect([...byName(manifests).keys()].sort()).toEqual([...byName(manifestsOf("flatnet.yaml")).keys()].sort());
     },
   );
+});
+
+test.each(["base", ...overlays.map((name) => `overlays/${name}`)])("flatnetd takes the configuration of %s", (name) => {
+  const text = stringify(configOf(`${name}/config.yaml`));
+  const [container] = podSpec("flatnet.yaml").containers;
+  const args = (container?.args ?? []).map((arg) => arg.replace("$(NODE_NAME)", "node-1"));
+  const config = parseConfig(args, (path) => (path === "/etc/flatnet/config.yaml" ? text : ""));
+  expect(config).toMatchObject({
+    nodeName: "node-1",
+    kubernetes: {},
+    node: { startupTaint: "flatnet.dev/agent-not-ready" },
+  });
+});
+
+test("the probes ask where the daemon answers", () => {
+  const { host, port } = (
+    parseConfig(["--config=/c", "--node-name=n"], () => stringify(configOf("base/config.yaml"))) as Config
+  ).healthAddress ?? { host: "", port: 0 };
+  const { startupProbe, livenessProbe, readinessProbe } = worker("flatnet.yaml");
+  for (const probe of [startupProbe, livenessProbe, readinessProbe])
+    expect(probe?.httpGet).toMatchObject({ host, port });
 });
 
 /** flatnetd's configuration in a ConfigMap. */

@@ -23,6 +23,7 @@ import type { CtlWorld } from "./world.ts";
 
 const STATE_DIR = "/var/lib/flatnet";
 const CACHE_DIR = "/var/lib/cni";
+const SYSCTL_DIR = "/proc/sys/net";
 /** So many are named in one line. */
 const NAMED = 20;
 
@@ -38,6 +39,7 @@ and the pods have to be gone. What a run that was interrupted has left, another 
   --force            also while pods of flatnet's run: they lose their network
   --cni-bin-dir DIR  remove the plugin there too, beside where the daemon installed it
   --cni-conf-dir DIR remove flatnet's conflists there too
+  --sysctl-dir DIR   where the node's /proc/sys/net is writable (/proc/sys/net)
   --cache-dir DIR    where libcni keeps which attachments runtimes have (${CACHE_DIR})
 
 The plugin stays, and without another network's configuration the conflist too, while a runtime has
@@ -54,6 +56,7 @@ const OPTIONS = {
   force: "boolean",
   "cni-bin-dir": "string",
   "cni-conf-dir": "string",
+  "sysctl-dir": "string",
   "cache-dir": "string",
 } as const;
 
@@ -63,6 +66,7 @@ interface Scene {
   readonly footprint: Footprint;
   readonly kernel: KernelRemains;
   readonly bootId: string;
+  readonly sysctlDir: string;
   readonly plugins: readonly string[];
   readonly conflists: readonly string[];
   /** Attachments that a runtime will call the plugin for. */
@@ -107,6 +111,7 @@ export async function runUninstall(args: readonly string[], world: CtlWorld): Pr
         footprint,
         kernel,
         bootId,
+        sysctlDir: path("sysctl-dir", SYSCTL_DIR),
         plugins: unique([...footprint.files.filter(isPlugin), ...(binDir === "" ? [] : pluginPaths(binDir))]),
         conflists: unique([...footprint.files.filter(isConfiguration), ...(await conflistsIn(confDir))]),
         awaited: unique([...awaited, ...running]),
@@ -210,7 +215,7 @@ function stepsOf(scene: Scene): Step[] {
     { name: "rules", run: () => kernel.removeRules() },
     { name: "addresses", run: () => kernel.removeAddresses() },
     { name: "nftables", run: () => kernel.removeTables() },
-    { name: "sysctls", run: () => undoSysctls(footprint, scene.bootId) },
+    { name: "sysctls", run: () => undoSysctls(scene) },
     { name: "plugin", run: () => removePlugins(scene) },
     { name: "socket", run: () => removeSocket(scene.socket) },
     { name: "directories", run: () => removeDirectories(footprint.directories) },
@@ -258,8 +263,8 @@ async function retireBird(stateDir: string, { bird: recorded }: Footprint): Prom
   return ["ended, its routes removed"];
 }
 
-async function undoSysctls({ sysctls }: Footprint, bootId: string): Promise<string[]> {
-  return (await restoreSysctls(sysctls, bootId)).flatMap(({ sysctl, outcome, value }) => {
+async function undoSysctls({ footprint: { sysctls }, bootId, sysctlDir }: Scene): Promise<string[]> {
+  return (await restoreSysctls(sysctls, bootId, sysctlDir)).flatMap(({ sysctl, outcome, value }) => {
     const name = `net.${sysctl.replaceAll("/", ".")}`;
     if (outcome === "restored") return [`${name}=${value}`];
     return outcome === "left" ? [`${name} is ${value}, which is not flatnet's, and left`] : [];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The DaemonSet's container, as kubelet would ask the runtime for it (CRI): what it may do and what it sees of the node is
-// read from deploy/flatnet.yaml. Only the programs are not those of an image: they and the machine's libraries are mounted.
+// A DaemonSet's container, as kubelet would ask the runtime for it (CRI): what it may do and what it sees of the node is
+// read from the manifest. Only the programs are not those of an image: they and the machine's libraries are mounted.
 
 import { mkdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -21,21 +21,24 @@ export interface AgentContainer {
 }
 
 /**
+ * The first container of a file in deploy/, the one that does something to the node.
  * @param directory stands for the node's root: each hostPath is a directory in it, and /etc/flatnet the configuration's
  * @param real what is mounted from where it really is: hostPath to path, which the container sees under that path
+ * @param args in the place of the manifest's
  */
 export function agentContainer(
+  name: string,
   directory: string,
   real: Readonly<Record<string, string>>,
-  args: readonly string[],
+  args?: readonly string[],
 ): AgentContainer {
-  const manifests = parseManifests(readFileSync(join(DEPLOY, "flatnet.yaml"), "utf8"), "flatnet.yaml");
+  const manifests = parseManifests(readFileSync(join(DEPLOY, name), "utf8"), name);
   const daemonSet = manifests.find(({ kind }) => kind === "DaemonSet") as unknown as V1DaemonSet;
   const spec = daemonSet.spec?.template.spec;
-  const [container] = spec?.containers ?? [];
-  if (spec === undefined || container === undefined) throw new Error("deploy/flatnet.yaml has no container");
-  const mounts = (container.volumeMounts ?? []).map(({ name, mountPath, readOnly, mountPropagation }) => {
-    const path = spec.volumes?.find((volume) => volume.name === name)?.hostPath?.path ?? mountPath;
+  const [container] = [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])];
+  if (spec === undefined || container === undefined) throw new Error(`${name} has no container`);
+  const mounts = (container.volumeMounts ?? []).map(({ name: volumeName, mountPath, readOnly, mountPropagation }) => {
+    const path = spec.volumes?.find((volume) => volume.name === volumeName)?.hostPath?.path ?? mountPath;
     const elsewhere = real[path];
     const hostPath = elsewhere ?? join(directory, path);
     if (elsewhere === undefined) mkdirSync(hostPath, { recursive: true });
@@ -52,7 +55,7 @@ export function agentContainer(
     sandbox: { namespaceOptions: { network: spec.hostNetwork === true ? "NODE" : "POD", pid: "CONTAINER" } },
     container: {
       command: container.command,
-      args,
+      args: args ?? container.args,
       mounts: [
         ...mounts,
         ...Object.entries(programs).map(([containerPath, hostPath]) => ({ containerPath, hostPath, readonly: true })),

@@ -3,7 +3,7 @@
 // flatnetd in a container of a real containerd with the security context and the mounts that the DaemonSet gives it: not
 // privileged, few capabilities, a root file system that is read-only, the runtime's seccomp profile.
 
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -26,6 +26,7 @@ describe.runIf(canUseKernel())("the agent in the DaemonSet's container", () => {
   let containerd: Containerd;
   let directory: string;
   let container: string;
+  let real: Record<string, string>;
 
   const inNode = (...argv: string[]) => inNetns(netns.path, ...argv);
   const sysctl = async (name: string) => (await run(inNode("cat", `/proc/sys/net/${name}`))).trim();
@@ -33,6 +34,8 @@ describe.runIf(canUseKernel())("the agent in the DaemonSet's container", () => {
 
   beforeAll(async () => {
     netns = await createNetns("container", cleanup);
+    // A namespace has its first values from the machine, which may be a router.
+    await run(inNode("sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0"));
     directory = mkdtempSync(join(tmpdir(), "agent-container-"));
     cleanup.add(() => rmSync(directory, { recursive: true, force: true }));
     const cni = { binDir: join(directory, "opt/cni/bin"), confDir: join(directory, "etc/cni/net.d") };
@@ -63,19 +66,24 @@ describe.runIf(canUseKernel())("the agent in the DaemonSet's container", () => {
     await containerd.inside("mount", "--bind", namespaces, namespaces);
     await containerd.inside("mount", "--make-shared", namespaces);
     await containerd.inside("mkdir", RUN);
-    const real = { "/run/netns": namespaces, "/proc/sys/net": "/proc/sys/net", [RUN]: RUN };
-    const agent = agentContainer(directory, real, ["--config=/etc/flatnet/config.yaml", "--node-name=node-1"]);
+    real = { "/run/netns": namespaces, "/proc/sys/net": "/proc/sys/net", [RUN]: RUN };
     mkdirSync(join(directory, "log"));
-    const plain = containerd.sandboxConfig("flatnet");
+    return await start("flatnetd", "flatnet.yaml", ["--config=/etc/flatnet/config.yaml", "--node-name=node-1"]);
+  }
+
+  /** Starts the container of a manifest in a sandbox of its own. */
+  async function start(name: string, manifest: string, args?: readonly string[]): Promise<string> {
+    const asked = agentContainer(manifest, directory, real, args);
+    const plain = containerd.sandboxConfig(name);
     const sandboxConfig = {
       ...plain,
       hostname: "",
       logDirectory: join(directory, "log"),
-      linux: { ...plain.linux, securityContext: agent.sandbox },
+      linux: { ...plain.linux, securityContext: asked.sandbox },
     };
     const sandbox = await containerd.cri.runPodSandbox(sandboxConfig);
-    const more = { ...agent.container, logPath: "flatnetd.log" };
-    return await containerd.cri.startContainer(sandbox, "flatnetd", PAUSE_IMAGE, sandboxConfig, more);
+    const more = { ...asked.container, logPath: `${name}.log` };
+    return await containerd.cri.startContainer(sandbox, name, PAUSE_IMAGE, sandboxConfig, more);
   }
 
   test("is ready once the runtime has its plugin and its network from it", async () => {
@@ -132,5 +140,19 @@ describe.runIf(canUseKernel())("the agent in the DaemonSet's container", () => {
         .split("\n")
         .filter((line) => /"level":"(warn|error|fatal)"|EPERM|EACCES|EROFS/.test(line)),
     ).toEqual([]);
+  });
+
+  test("is taken off the node by the other manifest's container", async () => {
+    await containerd.cri.stopContainer(container);
+    const uninstall = await start("uninstall", "uninstall.yaml");
+    await waitFor(async () => (await containerd.cri.containerState(uninstall)) === "CONTAINER_EXITED");
+    expect(readFileSync(join(directory, "log/uninstall.log"), "utf8")).toContain(
+      "flatnet is not on this node any more.",
+    );
+    expect(await sysctl("ipv4/ip_forward")).toBe("0");
+    expect(await sysctl("ipv6/conf/all/forwarding")).toBe("0");
+    expect(await run(inNode("nft", "list", "tables"))).toBe("");
+    const directories = ["var/lib/flatnet", "opt/cni/bin", "etc/cni/net.d"];
+    expect(directories.flatMap((name) => readdirSync(join(directory, name)))).toEqual(["loopback"]);
   });
 });
