@@ -44,7 +44,7 @@ function directory(): string {
 async function openCache(stateDir: string): Promise<{ cache: KubeCache; said: string[] }> {
   const said: string[] = [];
   const say = (_: object, message: string) => said.push(message);
-  const cache = await KubeCache.open(stateDir, { warn: say, error: say }, 0);
+  const cache = await KubeCache.open(stateDir, { warn: say, error: say }, { settleMs: 0 });
   onTestFinished(() => cache.close());
   return { cache, said };
 }

@@ -6,7 +6,7 @@
 import { chmod, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type BatchOperation, Level } from "level";
-import { type CachedKind, decodeCached, encodeCached } from "./cached-kinds.ts";
+import { type CachedKind, CachedRecordError, decodeCached, encodeCached } from "./cached-kinds.ts";
 import type { Change, Collection } from "./collection.ts";
 import type { ObjectKey } from "./objects.ts";
 
@@ -67,10 +67,18 @@ interface Kept {
   state: Collection<unknown>["state"];
 }
 
+export interface CacheTimes {
+  /** How long after a change what has changed is written, in milliseconds. */
+  readonly settleMs?: number;
+  /** How long after a write that failed it is tried again. */
+  readonly retryMs?: number;
+}
+
 export class KubeCache {
   readonly path: string;
   readonly #log: CacheLog;
   readonly #settleMs: number;
+  readonly #retryMs: number;
   #database: Database | undefined;
   readonly #kept = new Map<string, Kept>();
   /** What is to be written, by key: what is gone is undefined. Objects are only encoded when it is their turn. */
@@ -81,10 +89,11 @@ export class KubeCache {
   #closed = false;
   readonly #confirming: NodeJS.Timeout;
 
-  private constructor(path: string, log: CacheLog, settleMs: number) {
+  private constructor(path: string, log: CacheLog, { settleMs = SETTLE_MS, retryMs = RETRY_MS }: CacheTimes) {
     this.path = path;
     this.#log = log;
     this.#settleMs = settleMs;
+    this.#retryMs = retryMs;
     this.#confirming = setInterval(() => this.#confirm(), CONFIRM_MS);
     this.#confirming.unref();
   }
@@ -94,8 +103,8 @@ export class KubeCache {
    * takes nothing is a line of the log, and tried again.
    * @throws KubeCacheError when another process has it
    */
-  static async open(stateDir: string, log: CacheLog, settleMs = SETTLE_MS): Promise<KubeCache> {
-    const cache = new KubeCache(join(stateDir, CACHE_NAME), log, settleMs);
+  static async open(stateDir: string, log: CacheLog, times: CacheTimes = {}): Promise<KubeCache> {
+    const cache = new KubeCache(join(stateDir, CACHE_NAME), log, times);
     try {
       await cache.#open();
     } catch (err) {
@@ -115,7 +124,7 @@ export class KubeCache {
       return await read(this.#database, kind);
     } catch (err) {
       this.#log.warn({ err, kind: kind.name }, "what was kept of Kubernetes can't be read; it is learned again");
-      await this.#forget(kind);
+      if (isDamage(err)) await this.#forget(kind);
       return undefined;
     }
   }
@@ -155,20 +164,24 @@ export class KubeCache {
     this.#database = undefined;
   }
 
-  async #open(): Promise<void> {
+  async #open(): Promise<Database> {
     await mkdir(this.path, { recursive: true, mode: 0o700 });
     await chmod(this.path, 0o700);
     try {
       this.#database = await openDatabase(this.path);
+      return this.#database;
     } catch (err) {
       if (codeOf(err) === "LEVEL_LOCKED") {
         const hint = "is there a second flatnetd with this state directory?";
         throw new KubeCacheError(`${this.path}: another process has it; ${hint}`, { cause: err });
       }
+      // A full disk, or one that is broken, says nothing of what is on it.
+      if (!isDamage(err)) throw err;
       this.#log.warn({ err, path: this.path }, "what was kept of Kubernetes can't be read; it is learned again");
       await rm(this.path, { recursive: true, force: true });
       await mkdir(this.path, { recursive: true, mode: 0o700 });
       this.#database = await openDatabase(this.path);
+      return this.#database;
     }
   }
 
@@ -189,39 +202,44 @@ export class KubeCache {
   }
 
   #request(afterMs: number): void {
-    if (this.#closed || this.#timer !== undefined || this.#writing !== undefined || this.#failed) return;
+    const waits = this.#timer !== undefined || this.#writing !== undefined || this.#failed;
+    if (this.#closed || waits || this.#pending.size === 0) return;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       this.#writing = this.#flush().then(() => {
         this.#writing = undefined;
-        if (this.#pending.size > 0) this.#request(this.#settleMs);
+        this.#request(this.#settleMs);
       });
     }, afterMs);
     this.#timer.unref();
   }
 
   async #flush(): Promise<void> {
-    const database = this.#database;
-    if (database === undefined || this.#pending.size === 0) return;
-    const pending = this.#pending;
-    this.#pending = new Map();
+    if (this.#database === undefined) return;
     try {
-      const metas: BatchOperation<Database, string, string>[] = [];
-      let slice: BatchOperation<Database, string, string>[] = [];
-      for (const [key, value] of pending) {
-        if (key.startsWith(META_PREFIX)) {
-          metas.push({ type: "put", key, value: encodeCached(this.#metaOf(value as CachedKind<unknown>)) });
-          continue;
-        }
-        slice.push(value === undefined ? { type: "del", key } : { type: "put", key, value: encodeCached(value) });
-        if (slice.length < SLICE) continue;
-        await database.batch(slice);
-        slice = [];
-      }
-      await database.batch([...slice, ...metas]);
+      await this.#writePending(this.#database);
     } catch (err) {
       this.#fail(err);
     }
+  }
+
+  /** The objects in slices, whose order doesn't matter, and last what says that they are whole. */
+  async #writePending(database: Database): Promise<void> {
+    const pending = this.#pending;
+    this.#pending = new Map();
+    const metas: BatchOperation<Database, string, string>[] = [];
+    let slice: BatchOperation<Database, string, string>[] = [];
+    for (const [key, value] of pending) {
+      if (key.startsWith(META_PREFIX)) {
+        metas.push({ type: "put", key, value: encodeCached(this.#metaOf(value as CachedKind<unknown>)) });
+        continue;
+      }
+      slice.push(value === undefined ? { type: "del", key } : { type: "put", key, value: encodeCached(value) });
+      if (slice.length < SLICE) continue;
+      await database.batch(slice);
+      slice = [];
+    }
+    if (slice.length + metas.length > 0) await database.batch([...slice, ...metas]);
   }
 
   #metaOf(kind: CachedKind<unknown>): Meta {
@@ -232,36 +250,59 @@ export class KubeCache {
     return { version: kind.version, resourceVersion: kept.resourceVersion(), confirmedAtMs };
   }
 
-  /** After a write that failed LevelDB's log may end in half a record, behind which others would be lost: it is made anew. */
+  /** After a write that failed LevelDB's log may end in half a record, behind which others would be lost: it is opened again. */
   #fail(err: unknown): void {
     if (this.#failed || this.#closed) return;
     this.#failed = true;
     const { path } = this;
     this.#log.error({ err, path }, "what is learned of Kubernetes can't be kept on disk; it is tried again");
-    const timer = setInterval(async () => {
-      if (this.#closed || (await this.#renew())) clearInterval(timer);
-    }, RETRY_MS);
-    timer.unref();
+    this.#retry();
   }
 
-  /** @returns whether there is a database again */
+  #retry(): void {
+    if (this.#closed) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.#writing = this.#renew().then((renewed) => {
+        this.#writing = undefined;
+        if (renewed) this.#request(this.#settleMs);
+        else this.#retry();
+      });
+    }, this.#retryMs);
+    this.#timer.unref();
+  }
+
+  /** Opens it again and writes whatever is known; what was there stays until then. @returns whether that went well */
   async #renew(): Promise<boolean> {
     try {
       await this.#database?.close();
       this.#database = undefined;
-      await rm(this.path, { recursive: true, force: true });
-      await this.#open();
+      const database = await this.#open();
+      this.#pending = new Map();
+      for (const { kind, collection } of this.#kept.values()) {
+        if (collection.state !== "unknown") await this.#refill(database, kind, collection.objects);
+      }
+      await this.#writePending(database);
     } catch {
-      // It was said when it began, and the next turn tries again.
+      // It was said when it began.
       return false;
     }
     this.#failed = false;
-    for (const { kind, collection } of this.#kept.values()) {
-      const changes = [...collection.objects].map(([key, after]) => ({ key, before: undefined, after }));
-      if (collection.state !== "unknown") this.#write(kind, changes);
-    }
     this.#log.warn({ path: this.path }, "what is learned of Kubernetes is kept on disk again");
     return true;
+  }
+
+  async #refill(
+    database: Database,
+    kind: CachedKind<unknown>,
+    objects: ReadonlyMap<ObjectKey, unknown>,
+  ): Promise<void> {
+    const range = objectRange(kind);
+    const there = await database.keys(range).all();
+    const gone = there.filter((key) => !objects.has(key.slice(range.gte.length)));
+    for (const key of gone) this.#pending.set(key, undefined);
+    for (const [key, object] of objects) this.#pending.set(objectKey(kind, key), object);
+    this.#pending.set(metaKey(kind), kind);
   }
 }
 
@@ -271,7 +312,9 @@ async function openDatabase(path: string): Promise<Database> {
   try {
     const text = await database.get(FORMAT_KEY);
     if (text === undefined) await database.put(FORMAT_KEY, encodeCached(FORMAT));
-    else if ((decodeCached(text) as Meta).version > FORMAT.version) throw new Error("a newer program wrote it");
+    else if ((decodeCached(text) as Meta).version > FORMAT.version) {
+      throw new CachedRecordError("a newer program wrote it");
+    }
     return database;
   } catch (error) {
     await database.close();
@@ -284,7 +327,7 @@ async function read<T>(database: Database, kind: CachedKind<T>): Promise<Restore
   const text = await database.get(metaKey(kind));
   if (text === undefined) return undefined;
   const { version, resourceVersion, confirmedAtMs } = decodeCached(text) as Meta;
-  if (version !== kind.version) throw new Error(`its version is ${version} and not ${kind.version}`);
+  if (version !== kind.version) throw new CachedRecordError(`its version is ${version} and not ${kind.version}`);
   const objects = new Map<ObjectKey, T>();
   const range = objectRange(kind);
   const iterator = database.iterator({ ...range, fillCache: false });
@@ -316,6 +359,10 @@ function objectRange(kind: CachedKind<unknown>): { gte: string; lt: string } {
   const gte = objectKey(kind, "");
   // The character behind the slash.
   return { gte, lt: `${gte.slice(0, -1)}0` };
+}
+
+function isDamage(error: unknown): boolean {
+  return error instanceof CachedRecordError || codeOf(error) === "LEVEL_CORRUPTION";
 }
 
 /** LevelDB's code, which `level` wraps. */
