@@ -4,7 +4,7 @@ import { parsePrefix } from "../net/prefix.ts";
 import type { Finding } from "../probe/tracker.ts";
 import { type NodeView, TroubleMemory, troublesOf } from "./troubles.ts";
 
-const QUIET: NodeView = { strays: new Set(), ways: [], findings: undefined };
+const QUIET: NodeView = { strays: new Set(), ways: [], findings: undefined, sessions: undefined };
 const HOUR = 3_600_000;
 
 function way(node: string, subnet: string, state: NodeView["ways"][number]["state"], why?: string) {
@@ -18,7 +18,12 @@ function finding(peer: string, state: Finding["state"]): Finding {
 test("a node in order has no troubles", () => {
   const ways = [way("node2", "10.244.2.0/24", "installed")];
   expect(
-    troublesOf({ ...QUIET, ways, findings: [finding("node2", "reachable"), finding("node3", "unknown")] }),
+    troublesOf({
+      ...QUIET,
+      ways,
+      findings: [finding("node2", "reachable"), finding("node3", "unknown")],
+      sessions: [],
+    }),
   ).toEqual([]);
 });
 
@@ -33,6 +38,10 @@ test("each kind of trouble is one, names what it is about, and counts what it do
       way("node2", "10.244.2.0/24", "installed"),
     ],
     findings: [finding("node2", "unreachable"), finding("node3", "reachable")],
+    sessions: [
+      { id: "node2_ipv4", established: false, info: "Active Socket: Connection refused" },
+      { id: "node3_ipv4", established: true, info: "Established" },
+    ],
   });
   expect(troubles).toEqual([
     {
@@ -42,6 +51,7 @@ test("each kind of trouble is one, names what it is about, and counts what it do
         "10.244.9.1, 10.244.9.2, 10.244.9.3, and 2 more",
     },
     { reason: "PeerUnreachable", message: "node2 does not answer at its address 172.18.0.2" },
+    { reason: "BgpSessionDown", message: "node2_ipv4: Active Socket: Connection refused" },
     {
       reason: "RouteConflict",
       message:

@@ -2,6 +2,7 @@
 //
 // What is wrong on this node as a whole, in words for the cluster's operators, and when it is worth telling: once it lasts,
 // when it is something else, and again while it stands, because the cluster forgets. Pure; time is an argument.
+import type { SessionState } from "../bgp/state.ts";
 import { formatPrefix } from "../net/prefix.ts";
 import { explain, type Finding } from "../probe/tracker.ts";
 import type { SubnetWay } from "../routes/reconciler.ts";
@@ -14,6 +15,8 @@ export interface NodeView {
   readonly ways: readonly Pick<SubnetWay, "node" | "prefix" | "state" | "why">[];
   /** Whether peers answer; undefined when they aren't asked. */
   readonly findings: readonly Finding[] | undefined;
+  /** The BGP sessions; undefined when routes aren't learned by BGP. */
+  readonly sessions: readonly SessionState[] | undefined;
 }
 
 export interface Trouble {
@@ -35,7 +38,7 @@ const WAY_REASONS: Readonly<Partial<Record<string, string>>> = {
 };
 
 /** At most one of each reason, the same text for the same state. */
-export function troublesOf({ strays, ways, findings = [] }: NodeView): Trouble[] {
+export function troublesOf({ strays, ways, findings = [], sessions = [] }: NodeView): Trouble[] {
   const troubles: Trouble[] = [];
   if (strays.size > 0) {
     const which = several([...strays].sort(), ", ");
@@ -44,6 +47,8 @@ export function troublesOf({ strays, ways, findings = [] }: NodeView): Trouble[]
   }
   const silent = findings.filter(({ state }) => state === "unreachable").map((finding) => explain(finding, findings));
   if (silent.length > 0) troubles.push({ reason: "PeerUnreachable", message: several(silent.sort(), "; ") });
+  const down = sessions.filter(({ established }) => !established).map(({ id, info }) => `${id}: ${info}`);
+  if (down.length > 0) troubles.push({ reason: "BgpSessionDown", message: several(down.sort(), "; ") });
   const bad = new Map<string, string[]>();
   for (const { node, prefix, state, why = state } of ways) {
     const reason = WAY_REASONS[state];

@@ -2,10 +2,13 @@
 //
 // The built daemon and plugin in Kubernetes: what pods ask for by annotation, and what the cluster is told of the node. The
 // API server is the double; links, addresses and limits are read by iproute2.
-import { writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { createFabric, nodeAddresses } from "../helpers/cluster/fabric.ts";
+import { startContainerd } from "../helpers/containerd/containerd.ts";
+import { REFERENCE_PLUGINS } from "../helpers/containerd/node.ts";
 import { Cleanup, type Finished, run, waitFor } from "../helpers/daemon.ts";
 import { createNode, type FlatnetNode, NO_TRACES } from "../helpers/flatnet-node.ts";
 import type { ApiObject } from "../helpers/kube-api/admin.ts";
@@ -226,6 +229,55 @@ describe.runIf(canUseKernel())("a pod's annotations", () => {
       type: "Warning",
       message: expect.stringContaining(row.says),
     });
+  });
+});
+
+describe.runIf(canUseKernel())("a pod in containerd", () => {
+  test("has what its annotations ask for, by the conflist that the daemon wrote, and is told what it can't have", async () => {
+    const cleanup = new Cleanup();
+    onTestFinished(() => cleanup.run());
+    const directory = mkdtempSync(join(tmpdir(), "annotations-"));
+    cleanup.add(() => rmSync(directory, { recursive: true, force: true }));
+    const cni = { binDir: join(directory, "bin"), confDir: join(directory, "net.d") };
+    const site = await Site.open({ config: { cni } });
+    const containerd = await startContainerd(
+      { netns: site.node.netns, cni, plugins: { loopback: join(REFERENCE_PLUGINS, "loopback") } },
+      cleanup,
+    );
+    await site.start();
+    await waitFor(async () => (await containerd.cri.conditions()).every(({ status }) => status), { timeoutMs: 30_000 });
+
+    const runPod = async (name: string, annotations: Words) => {
+      const { metadata } = await site.api.admin.create(PODS, {
+        metadata: { name, annotations },
+        spec: { nodeName: NODE },
+      });
+      const config = containerd.sandboxConfig(name);
+      return containerd.cri.runPodSandbox({
+        ...config,
+        metadata: { ...config.metadata, namespace: "web", uid: metadata.uid ?? "" },
+        annotations,
+      });
+    };
+    const id = await runPod("annotated", {
+      "flatnet.dev/addresses": "10.84.1.77,fd00:84:1::77",
+      "flatnet.dev/mtu": "1400",
+      "kubernetes.io/ingress-bandwidth": "10M",
+    });
+    const { addresses } = await containerd.cri.podSandboxStatus(id);
+    expect(addresses).toEqual(["10.84.1.77", "fd00:84:1::77"]);
+    const links: { ifname: string; mtu: number }[] = JSON.parse(await site.node.netns.ip("-json", "link"));
+    const hostEnd = links.find(({ ifname }) => ifname.startsWith("fl"));
+    expect(hostEnd?.mtu).toBe(1400);
+    expect(await rateOf(site.node.netns, hostEnd?.ifname ?? "")).toBe(1_250_000);
+
+    await expect(runPod("refused", { "flatnet.dev/addresses": "10.84.1.77" })).rejects.toThrow(
+      /annotation flatnet\.dev\/addresses: requested address 10\.84\.1\.77 is held by .*web\/annotated/,
+    );
+    await site.event("refused", "NetworkAnnotationRefused");
+    await containerd.cri.stopPodSandbox(id);
+    await containerd.cri.removePodSandbox(id);
+    await waitFor(async () => (await site.node.traces()).records.length === 0);
   });
 });
 
