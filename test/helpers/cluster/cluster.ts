@@ -3,7 +3,7 @@
 // A Kubernetes cluster without kubelets: an API server, nodes in namespaces, on each a real containerd and flatnetd as its
 // agent. What kubelets and controllers would do at the API server is done by these functions.
 import { randomUUID } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Containerd, startContainerd } from "../containerd/containerd.ts";
@@ -11,21 +11,17 @@ import { REFERENCE_PLUGINS, runSandbox, type Sandbox } from "../containerd/node.
 import { type Cleanup, CommandError, type Daemon, startDaemon, waitFor } from "../daemon.ts";
 import { type LogLine, parseLog } from "../flatnet-node.ts";
 import type { Admin } from "../kube-api/admin.ts";
-import { KUBERNETES_SERVICE_ADDRESS } from "../kube-api/control-plane.ts";
+import { type ApiServer, KUBERNETES_SERVICE_ADDRESS, writeServiceAccount } from "../kube-api/api-server.ts";
 import { type Relay, startRelay } from "../kube-api/relay.ts";
 import { createNetns, type Netns } from "../netns.ts";
 import { built } from "../plugin.ts";
 import { createFabric, type Fabric, nodeAddresses } from "./fabric.ts";
 
-/** An API server somewhere on this machine's loopback. */
-export interface Server {
-  /** "https://127.0.0.1:PORT"; its certificate is also for KUBERNETES_SERVICE_ADDRESS. */
-  readonly url: string;
-  /** PEM. */
+/** An API server whose certificate is also for KUBERNETES_SERVICE_ADDRESS. */
+export interface Server extends ApiServer {
   readonly ca: string;
-  readonly admin: Admin;
-  /** A token of the agents. */
-  token(): Promise<string>;
+  /** A token of the agents, as kubelet gets them one. */
+  agentToken(): Promise<string>;
 }
 
 export interface Cluster {
@@ -87,15 +83,14 @@ async function startNode(n: number, server: Server, fabric: Fabric, cleanup: Cle
     cleanup,
   );
 
-  mkdirSync(inside("serviceaccount"));
-  writeFileSync(inside("serviceaccount/ca.crt"), server.ca);
-  writeFileSync(inside("serviceaccount/token"), await server.token());
+  const serviceAccountDir = inside("serviceaccount");
+  writeServiceAccount(serviceAccountDir, { ca: server.ca, token: await server.agentToken() });
   // JSON is YAML.
   const config = {
     nodeName: name,
     stateDir: inside("state"),
     socket: inside("flatnetd.sock"),
-    kubernetes: { enabled: true, serviceAccountDir: inside("serviceaccount") },
+    kubernetes: { enabled: true, serviceAccountDir },
     cni: { ...cni },
   };
   writeFileSync(inside("config.yaml"), JSON.stringify(config));

@@ -6,6 +6,9 @@ import { join } from "node:path";
 import type { Admin } from "./admin.ts";
 import type { AuditEntry } from "./control-plane.ts";
 
+/** The address of the service `kubernetes`, which pods find it at: one of its certificate's names. */
+export const KUBERNETES_SERVICE_ADDRESS = "10.96.0.1";
+
 export interface ApiServer {
   /** "https://127.0.0.1:PORT" */
   readonly url: string;
@@ -16,7 +19,7 @@ export interface ApiServer {
   readonly admin: Admin;
   /** Who asked for what since it was started, each request once. */
   audit(): AuditEntry[];
-  /** Connections are refused from now on, and those that are open are closed. */
+  /** Connections are refused from now on, and those that are open are closed. Its objects stay. */
   stop(): Promise<void>;
   /** At the same address, with the same objects. */
   start(): Promise<void>;

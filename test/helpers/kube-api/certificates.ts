@@ -3,6 +3,13 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { KUBERNETES_SERVICE_ADDRESS } from "./api-server.ts";
+
+const NAMES = [
+  ...["127.0.0.1", "::1", KUBERNETES_SERVICE_ADDRESS].map((ip) => `IP:${ip}`),
+  "DNS:localhost",
+  "DNS:kubernetes",
+];
 
 /** All PEM. */
 export interface ServerCertificate {
@@ -11,7 +18,7 @@ export interface ServerCertificate {
   readonly key: string;
 }
 
-/** A certificate for 127.0.0.1, ::1 and localhost, and an authority that signs it and is forgotten. Takes openssl. */
+/** A certificate for loopback and the service `kubernetes`, and an authority that signs it and is forgotten. Takes openssl. */
 export function makeCertificate(): ServerCertificate {
   const directory = mkdtempSync(join(tmpdir(), "kube-api-ca-"));
   try {
@@ -31,7 +38,7 @@ export function makeCertificate(): ServerCertificate {
       "2",
     );
     openssl("req", ...newKey, "-keyout", "key", "-out", "csr", "-subj", "/CN=kube-apiserver");
-    writeFileSync(join(directory, "ext"), "subjectAltName=IP:127.0.0.1,IP:::1,DNS:localhost,DNS:kubernetes\n");
+    writeFileSync(join(directory, "ext"), `subjectAltName=${NAMES.join(",")}\n`);
     openssl(
       ...["x509", "-req", "-in", "csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"],
       ...["-extfile", "ext", "-out", "cert"],

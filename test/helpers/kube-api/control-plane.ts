@@ -4,31 +4,18 @@
 // do (subnets of nodes, service accounts of namespaces, pods of a DaemonSet) is left to the test.
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { request } from "node:https";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Cleanup, type Daemon, startDaemon } from "../daemon.ts";
+import { createAdmin } from "./admin.ts";
+import type { ApiServer } from "./api-server.ts";
 
-/** What the API server says the service named `kubernetes` has as its address: one of its certificate's names. */
-export const KUBERNETES_SERVICE_ADDRESS = "10.96.0.1";
-
-export interface ControlPlane {
-  /** "https://127.0.0.1:PORT". */
-  readonly url: string;
-  /** The certificate authority that its certificate is checked by, PEM; and the file that it is in. */
+/** Its `stop` is a kill, because told to end it would wait for watches; etcd stays. */
+export interface ControlPlane extends ApiServer {
   readonly ca: string;
+  /** The file that `ca` is in. */
   readonly caFile: string;
-  /** A token of the group system:masters, which may do everything. */
-  readonly adminToken: string;
-  /** The API server ends, gracefully (SIGTERM) or not; etcd stays. Does nothing if it doesn't run. */
-  stop(signal?: NodeJS.Signals): Promise<void>;
-  /** Starts it again, at the same address and with what it had. Does nothing if it runs. */
-  start(): Promise<void>;
-  /** pid of kube-apiserver, for signals; throws when it doesn't run. */
-  readonly pid: number;
-  /** Who asked for what, as the server's own audit log has it: each request once. */
-  audit(): AuditEntry[];
 }
 
 /** One request, as the authorizer saw it. */
@@ -77,10 +64,10 @@ export async function startControlPlane(assets: string, cleanup: Cleanup): Promi
   });
   cleanup.add(() => etcd.stop());
 
-  const adminToken = randomBytes(16).toString("hex");
+  const token = randomBytes(16).toString("hex");
   const { publicKey, privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
   const secret = { mode: 0o600 };
-  writeFileSync(file("tokens.csv"), `${adminToken},admin,admin,system:masters\n`, secret);
+  writeFileSync(file("tokens.csv"), `${token},admin,admin,system:masters\n`, secret);
   writeFileSync(file("sa.pub"), publicKey.export({ type: "spki", format: "pem" }));
   writeFileSync(file("sa.key"), privateKey.export({ type: "pkcs8", format: "pem" }), secret);
   writeFileSync(file("audit.yaml"), AUDIT_POLICY);
@@ -102,33 +89,25 @@ export async function startControlPlane(assets: string, cleanup: Cleanup): Promi
   ];
   const url = `https://127.0.0.1:${port}`;
   let daemon: Daemon | undefined;
-  const plane: ControlPlane = {
-    url,
-    caFile,
-    adminToken,
-    get ca() {
-      return readFileSync(caFile, "utf8");
-    },
-    get pid() {
-      if (daemon === undefined) throw new Error("the API server does not run");
-      return daemon.pid;
-    },
-    async start() {
-      daemon ??= await startDaemon({
-        argv,
-        ready: async () => (await ask(url, caFile, adminToken, "/readyz")) === 200,
-        timeoutMs: 90_000,
-      });
-    },
-    async stop(signal) {
-      await daemon?.stop(signal);
-      daemon = undefined;
-    },
-    audit: () => readAudit(file("audit.log")),
+  const start = async () => {
+    daemon ??= await startDaemon({
+      argv,
+      ready: async () => {
+        await createAdmin({ url, token, ca: readFileSync(caFile, "utf8") }).request("GET", "/readyz");
+        return true;
+      },
+      timeoutMs: 90_000,
+    });
   };
-  cleanup.add(() => plane.stop("SIGKILL"));
-  await plane.start();
-  return plane;
+  const stop = async () => {
+    await daemon?.stop("SIGKILL");
+    daemon = undefined;
+  };
+  cleanup.add(stop);
+  await start();
+  const ca = readFileSync(caFile, "utf8");
+  const admin = createAdmin({ url, token, ca });
+  return { url, ca, caFile, token, admin, start, stop, audit: () => readAudit(file("audit.log")) };
 }
 
 /** Everything, once it is answered; a watch already when it begins. Bodies aren't kept. */
@@ -176,18 +155,4 @@ async function freePorts(count: number): Promise<number[]> {
   } finally {
     for (const server of servers) server.close();
   }
-}
-
-/** HTTP status of a GET. */
-function ask(url: string, caFile: string, token: string, path: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const options = { ca: readFileSync(caFile), headers: { authorization: `Bearer ${token}` } };
-    const asked = request(new URL(path, url), options, (response) => {
-      response.resume();
-      response.on("end", () => resolve(response.statusCode ?? 0));
-      response.on("error", reject);
-    });
-    asked.on("error", reject);
-    asked.end();
-  });
 }

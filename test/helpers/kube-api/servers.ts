@@ -2,7 +2,6 @@
 //
 // The API servers that a suite runs on: the double always, a real one where there is one.
 import type { Cleanup } from "../daemon.ts";
-import { createAdmin } from "./admin.ts";
 import type { ApiServer } from "./api-server.ts";
 import { kubebuilderAssets, startControlPlane } from "./control-plane.ts";
 import { startDouble } from "./double.ts";
@@ -23,18 +22,6 @@ export function apiServerKinds(): ApiServerKind[] {
     },
   };
   const assets = kubebuilderAssets();
-  return assets === undefined
-    ? [double]
-    : [double, { name: "a real API server", start: (it) => startReal(assets, it) }];
-}
-
-async function startReal(assets: string, cleanup: Cleanup): Promise<ApiServer> {
-  const plane = await startControlPlane(assets, cleanup);
-  const { url, ca, adminToken: token } = plane;
-  return {
-    ...{ url, ca, token, admin: createAdmin({ url, ca, token }) },
-    audit: () => plane.audit(),
-    stop: () => plane.stop(),
-    start: () => plane.start(),
-  };
+  if (assets === undefined) return [double];
+  return [double, { name: "a real API server", start: (cleanup) => startControlPlane(assets, cleanup) }];
 }
