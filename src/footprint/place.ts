@@ -32,7 +32,9 @@ export async function placeText(path: string, text: string, mode: number): Promi
     } finally {
       await file.close();
     }
+    globalThis.faultPoint?.("daemon.file-written");
     await rename(part, path);
+    globalThis.faultPoint?.("daemon.file-placed");
   } catch (error) {
     await unlinkIfThere(part);
     throw error;

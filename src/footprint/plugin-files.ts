@@ -151,8 +151,10 @@ async function placeCopy(source: string, path: string): Promise<void> {
     } finally {
       await file.close();
     }
+    globalThis.faultPoint?.("daemon.plugin-copied");
     await tryOut(part, source);
     await rename(part, path);
+    globalThis.faultPoint?.("daemon.plugin-placed");
   } catch (error) {
     await unlinkIfThere(part);
     throw error;

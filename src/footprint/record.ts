@@ -5,7 +5,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { FootprintError, isMissing, reasonOf } from "./errors.ts";
-import { makeDirectories, missingDirectories, placeText } from "./place.ts";
+import { makeDirectories, missingDirectories, placeText, sweepParts } from "./place.ts";
 
 /** A sysctl by its path under /proc/sys/net, "ipv4/ip_forward". */
 export interface SysctlValue {
@@ -117,6 +117,7 @@ export class FootprintRecord {
       onUnreadable(error);
       return NOTHING;
     });
+    await sweepParts(stateDir);
     return new FootprintRecord(stateDir, there);
   }
 
@@ -135,6 +136,7 @@ export class FootprintRecord {
       throw new FootprintError("FOOTPRINT_FILE", `${path} can't be written: ${reasonOf(error)}`, error);
     }
     this.#now = next;
+    globalThis.faultPoint?.("daemon.change-recorded");
   }
 
   /** Makes a directory, and those on the way to it. @throws FootprintError FOOTPRINT_FILE */

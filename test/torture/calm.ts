@@ -157,6 +157,7 @@ async function differences(run: TortureRun): Promise<string[]> {
       .filter((rule) => !held.some((one) => inPodOf(one).some((text) => text.startsWith(`${rule} `))))
       .map((rule) => `stray rule: ${rule}`),
     ...seen.notes.map((note) => `note left in the journal: ${note}`),
+    ...node.fileProblems(),
   ];
   const bad = readdirSync(node.journalDir).filter((name) => name.endsWith(".bad"));
   return [...problems, ...bad.map((name) => `a note that makes no sense: ${name}`)];

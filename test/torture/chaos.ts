@@ -3,7 +3,8 @@
 // The first half of a round: verbs for all pods, many at once, while plugins and the daemon are killed, the disk is full,
 // the clock jumps and namespaces vanish.
 
-import { basename } from "node:path";
+import { rmSync } from "node:fs";
+import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { DAEMON_FAULTS, PLUGIN_FAULTS } from "../../src/net/fault.ts";
 import { runToEnd } from "../helpers/daemon.ts";
@@ -162,7 +163,8 @@ async function passed(ms: number, over: AbortSignal): Promise<boolean> {
 /** One thing that happens to one pod, or to the node. */
 async function operate(run: TortureRun, random: Random): Promise<void> {
   const { ledger, counts } = run;
-  const kind = random.weighted({ pod: 92, status: 3, gc: 3, late: 2 });
+  const kind = random.weighted({ pod: 90, status: 3, gc: 3, late: 2, file: 2 });
+  if (kind === "file") return takeFile(run, random);
   if (kind === "status") return status(run, doomOf(run, random, "STATUS"));
   if (kind === "gc") {
     await collect(run, ledger.valid(), doomOf(run, random, "GC"));
@@ -189,6 +191,16 @@ async function operate(run: TortureRun, random: Random): Promise<void> {
   } finally {
     place.busy = false;
   }
+}
+
+/** Takes away a file of the daemon's that somebody else reads, or its own record of them. */
+function takeFile({ node, counts, log }: TortureRun, random: Random): void {
+  const plugins = ["flatnet", "flatnet-ipam"].map((name) => join(node.binDir, name));
+  const others = [join(node.confDir, "10-flatnet.conflist"), join(node.stateDir, "footprint.json")];
+  const path = random.pick([...plugins, ...others]);
+  rmSync(path, { force: true });
+  counts.event(`${basename(path)} taken away`);
+  log.push(`${performance.now().toFixed(0)} ms ${basename(path)} is taken away`);
 }
 
 async function operateOn(run: TortureRun, place: Place, random: Random): Promise<void> {

@@ -4,7 +4,16 @@
 // own that can be filled, and its wall clock can be set.
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { appendFileSync, mkdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { FAULTS_DIST } from "../../scripts/build.ts";
@@ -62,6 +71,33 @@ export class DisturbedNode extends FlatnetNode {
     return join(this.#files, "daemon.log");
   }
 
+  /** Where the daemon installs the plugin. */
+  get binDir(): string {
+    return join(this.#files, "bin");
+  }
+
+  /** Where it writes the conflist. */
+  get confDir(): string {
+    return join(this.#files, "net.d");
+  }
+
+  /** What of the daemon's files is not as it should be, and what is left of those it had begun. */
+  fileProblems(): string[] {
+    const names = [this.binDir, this.confDir, this.stateDir].flatMap((directory) => readdirSync(directory));
+    const begun = names.filter((name) => name.startsWith(".flatnet-part.")).map((name) => `${name} is left over`);
+    try {
+      const wanted = statSync(join(ROOT, FAULTS_DIST, "flatnet")).size;
+      const [plugin, ipam] = ["flatnet", "flatnet-ipam"].map((name) => statSync(join(this.binDir, name)));
+      if (plugin?.size !== wanted || ipam?.size !== wanted) begun.push("the plugin is not whole under both names");
+      const { plugins } = JSON.parse(readFileSync(join(this.confDir, "10-flatnet.conflist"), "utf8"));
+      if (plugins[0].socket !== this.socket) begun.push("the conflist leads to another daemon");
+      readFileSync(join(this.stateDir, "footprint.json"));
+    } catch (error) {
+      begun.push(`a file of the daemon's: ${(error as Error).message}`);
+    }
+    return begun;
+  }
+
   get #clock(): string {
     return join(this.#files, "clock");
   }
@@ -110,7 +146,8 @@ export class DisturbedNode extends FlatnetNode {
       FLATNET_CLOCK: this.#clock,
       PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
     };
-    const argv = ["--pdeathsig", "KILL", "--", ...this.command(...this.flags())];
+    const files = ["--cni-bin-dir", this.binDir, "--cni-conf-dir", this.confDir];
+    const argv = ["--pdeathsig", "KILL", "--", ...this.command(...this.flags(...files))];
     const child = spawn("setpriv", argv, { stdio: ["ignore", "pipe", "pipe"], env });
     this.#output = "";
     const hear = (chunk: string) => {
