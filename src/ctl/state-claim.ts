@@ -43,7 +43,7 @@ export async function claimState({ stateDir, socket, stopDaemon, say }: ClaimOpt
   } catch (error) {
     await claim.release();
     if (!(error instanceof IpamError)) throw error;
-    throw new CtlError("CTL_REFUSED", `a daemon still runs, with another state directory: ${error.message}`, error);
+    throw new CtlError("CTL_REFUSED", `the daemon of another state directory may run: ${error.message}`, error);
   }
   return { wasThere, ...claim };
 }

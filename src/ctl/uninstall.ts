@@ -8,10 +8,11 @@ import { Bird, birdPaths } from "../bgp/bird.ts";
 import { isConfiguration, isOurs } from "../footprint/conflist.ts";
 import { unlinkIfThere } from "../footprint/place.ts";
 import { PLUGIN_NAMES, pluginPaths } from "../footprint/plugin-files.ts";
-import { type Footprint, readFootprint } from "../footprint/record.ts";
+import { type Footprint, readFootprint, type SysctlChange } from "../footprint/record.ts";
 import { restoreSysctls } from "../footprint/restore-sysctls.ts";
 import { readBootId } from "../ipam/boot-id.ts";
 import { linkAlias } from "../net/names.ts";
+import { readReport } from "./adoption-report.ts";
 import { readOptions, reporting } from "./command.ts";
 import { DEFAULT_SOCKET } from "./daemon-client.ts";
 import { CtlError } from "./errors.ts";
@@ -138,9 +139,10 @@ async function refuseWhileRunning(
 ): Promise<string[]> {
   const linked = (await kernel.hostEnds()).map(({ name, alias }) => withoutMark(alias ?? name));
   const others: string[] = [];
-  for (const { hostIfname, netns, pod, attachment, bootId: ofBoot } of claim.records) {
-    // Whoever has a link is known by it; of an earlier boot nobody runs.
-    if (hostIfname !== "" || ofBoot !== bootId || attachment.ifname === "" || !(await isThere(netns))) continue;
+  for (const { hostIfname, netns, pod, attachment, bootId: ofBoot, adoption } of claim.records) {
+    // Whoever has a link is known by it; of an earlier boot nobody runs. What was taken over keeps the other plugin's network.
+    if (hostIfname !== "" || ofBoot !== bootId || attachment.ifname === "" || adoption !== undefined) continue;
+    if (!(await isThere(netns))) continue;
     others.push(withoutMark(linkAlias(pod, attachment.containerId)));
   }
   const running = unique([...linked, ...others]);
@@ -263,12 +265,39 @@ async function retireBird(stateDir: string, { bird: recorded }: Footprint): Prom
   return ["ended, its routes removed"];
 }
 
-async function undoSysctls({ footprint: { sysctls }, bootId, sysctlDir }: Scene): Promise<string[]> {
-  return (await restoreSysctls(sysctls, bootId, sysctlDir)).flatMap(({ sysctl, outcome, value }) => {
-    const name = `net.${sysctl.replaceAll("/", ".")}`;
-    if (outcome === "restored") return [`${name}=${value}`];
-    return outcome === "left" ? [`${name} is ${value}, which is not flatnet's, and left`] : [];
-  });
+async function undoSysctls({ footprint, stateDir, bootId, sysctlDir }: Scene): Promise<string[]> {
+  const { changes, oddities } = await readAdoptedSysctls(stateDir, bootId);
+  const lines = (await restoreSysctls([...footprint.sysctls, ...changes], bootId, sysctlDir)).flatMap(
+    ({ sysctl, outcome, value }) => {
+      const name = `net.${sysctl.replaceAll("/", ".")}`;
+      if (outcome === "restored") return [`${name}=${value}`];
+      return outcome === "left" ? [`${name} is ${value}, which is not flatnet's, and left`] : [];
+    },
+  );
+  return [...lines, ...oddities];
+}
+
+/** What `flatnetctl adopt` changed for pods of another plugin. */
+async function readAdoptedSysctls(
+  stateDir: string,
+  bootId: string,
+): Promise<{ changes: SysctlChange[]; oddities: string[] }> {
+  const found: { changes: SysctlChange[]; oddities: string[] } = { changes: [], oddities: [] };
+  const names = (await namesIn(stateDir)).filter((name) => /^adoption-.*\.json$/.test(name));
+  for (const name of names) {
+    try {
+      const { sysctls } = await readReport(join(stateDir, name));
+      for (const { path, before, after } of sysctls) {
+        // Without a value before there was no such link.
+        if (before === "") continue;
+        found.changes.push({ sysctl: path.slice("/proc/sys/net/".length), before, after, bootId, along: [] });
+      }
+    } catch (error) {
+      if (!(error instanceof CtlError)) throw error;
+      found.oddities.push(`those of ${name} are not known: ${error.message}`);
+    }
+  }
+  return found;
 }
 
 /** And its directory, when it was only for it. */
@@ -295,13 +324,8 @@ async function removeDirectories(directories: readonly string[]): Promise<string
 
 /** The record last. A directory that is mounted is emptied. */
 async function removeAll(stateDir: string): Promise<boolean> {
-  let names: string[];
-  try {
-    names = await readdir(stateDir);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
-    throw error;
-  }
+  if (!(await isThere(stateDir))) return false;
+  const names = await namesIn(stateDir);
   const isRecord = (name: string) => name === "footprint.json";
   for (const name of [...names.filter((one) => !isRecord(one)), ...names.filter(isRecord)]) {
     await rm(join(stateDir, name), { recursive: true, force: true });
@@ -317,6 +341,15 @@ async function conflistsIn(directory: string): Promise<string[]> {
   });
   const files = names.filter(isConfiguration).map((name) => join(directory, name));
   return await filter(files, async (file) => isOurs((await readIfThere(file)) ?? ""));
+}
+
+async function namesIn(directory: string): Promise<string[]> {
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw error;
+  }
 }
 
 function isPlugin(path: string): boolean {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Leaving: a node that had flatnet is what it was before, whatever flatnet did there and however it was ended.
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -194,7 +194,7 @@ describe.runIf(canUseKernel())("flatnetctl uninstall", () => {
     const elsewhere = ["--state-dir", join(leaving.node.directory, "none"), "--socket", leaving.node.socket];
     expect(await leaving.uninstall(...elsewhere)).toMatchObject({
       status: 1,
-      stderr: expect.stringContaining("with another state directory"),
+      stderr: expect.stringContaining("the daemon of another state directory"),
     });
     expect(await readNodeState(leaving.node.netns, [leaving.cni])).toEqual(during);
     expect(await leaving.uninstall("--stop-daemon")).toMatchObject({
@@ -269,5 +269,43 @@ describe.runIf(canUseKernel())("flatnetctl uninstall", () => {
     expect(stdout).toContain("net.ipv6.conf.all.forwarding is 0, which is not flatnet's, and left");
     expect(stdout).toContain(`${leaving.conflist} is not flatnet's any more, and left`);
     expect(existsSync(leaving.conflist)).toBe(true);
+  });
+
+  test("does every step though one fails, keeps what it has to know, and is finished by the next run", async () => {
+    const cleanup = new Cleanup();
+    onTestFinished(() => cleanup.run());
+    const leaving = await createLeavingNode(cleanup);
+    await leaving.start(...EVERYTHING);
+    await leaving.node.stop();
+    rmSync(leaving.plugin);
+    mkdirSync(leaving.plugin);
+    const failed = await leaving.uninstall();
+    expect(failed).toMatchObject({ status: 1, stderr: expect.stringContaining("1 step failed") });
+    expect(failed.stdout).toContain("plugin: FAILED: ");
+    expect(existsSync(leaving.conflist)).toBe(false);
+    rmdirSync(leaving.plugin);
+    expect(await leaving.uninstall()).toMatchObject({ status: 0, stderr: "" });
+    await leaving.expectAsBefore();
+  });
+
+  test("needs no database that can be read, and gives an adoption's sysctls back", async () => {
+    const cleanup = new Cleanup();
+    onTestFinished(() => cleanup.run());
+    const leaving = await createLeavingNode(cleanup);
+    await leaving.start();
+    await leaving.node.stop();
+    writeFileSync(join(leaving.node.stateDir, "ipam.db", "CURRENT"), "nothing");
+    const proxyArp = "/proc/sys/net/ipv4/conf/router/proxy_arp";
+    await run(inNetns(leaving.node.netns.path, "bash", "-ec", `echo 1 > ${proxyArp}`));
+    const sysctls = [{ path: proxyArp, before: "0", after: "1" }];
+    const report = { version: 1, id: "x", adopted: [], gateways: [], sysctls };
+    writeFileSync(join(leaving.node.stateDir, "adoption-x.json"), JSON.stringify(report));
+    writeFileSync(join(leaving.node.stateDir, "adoption-y.json"), "{");
+    const { status, stdout } = await leaving.uninstall();
+    expect(stdout).toContain("records: they can't be read");
+    expect(stdout).toContain("net.ipv4.conf.router.proxy_arp=0, ");
+    expect(stdout).toContain("adoption-y.json");
+    expect(status).toBe(0);
+    await leaving.expectAsBefore();
   });
 });
