@@ -110,8 +110,15 @@ async function createLeavingNode(cleanup: Cleanup): Promise<LeavingNode> {
     { netns: peer, ifname: "uplink", addresses: ["192.0.2.2/24", "2001:db8::2/64"] },
   );
   await node.netns.ip("link", "add", "router", "type", "bridge");
-  const settings = ["ipv4/conf/router/forwarding", "ipv6/conf/router/forwarding"].map((name) => `echo 1 > ${name}`);
-  await run(inNetns(node.netns.path, "bash", "-ec", `cd /proc/sys/net; ${settings.join("; ")}`));
+  // A new namespace forwards if the machine does.
+  const settings = [
+    ["ipv4/ip_forward", 0],
+    ["ipv4/conf/all/accept_redirects", 0],
+    ["ipv4/conf/router/forwarding", 1],
+    ["ipv6/conf/all/forwarding", 0],
+    ["ipv6/conf/router/forwarding", 1],
+  ].map(([name, value]) => `echo ${value} > /proc/sys/net/${name}`);
+  await run(inNetns(node.netns.path, "bash", "-ec", settings.join("; ")));
   for (const family of ["-4", "-6"]) await node.netns.ip(family, "rule", "add", "lookup", "170", "priority", "400");
   await node.netns.ip("rule", "add", "from", "203.0.113.9", "lookup", "100", "priority", "500");
   await node.netns.ip("route", "add", "203.0.113.0/24", "via", "192.0.2.2", "table", "100");
