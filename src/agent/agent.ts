@@ -193,7 +193,13 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
     isReady: () => synced() && files.pluginProblem === undefined && files.conflistProblem === undefined,
     look: async () => {
       const { strays } = await service.counts();
-      return { strays, ways: keeper.ways(), findings: probe?.findings(), sessions: bgp?.sessions };
+      return {
+        nodes: nodes().length,
+        strays,
+        ways: keeper.ways(),
+        findings: probe?.findings(),
+        sessions: bgp?.sessions,
+      };
     },
   });
   const { socket, podCIDRs } = config;

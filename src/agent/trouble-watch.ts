@@ -16,7 +16,8 @@ const INTERVAL_MS = 15_000;
 export function watchTroubles({ look, tell, log }: TroubleWatchOptions): Loop {
   const memory = new TroubleMemory();
   const pass = async () => {
-    for (const trouble of memory.news(troublesOf(await look()), Date.now())) tell(trouble);
+    const view = await look();
+    for (const trouble of memory.news(troublesOf(view), Date.now(), view.nodes, Math.random)) tell(trouble);
   };
   const loop = new Loop(pass, {
     name: "troubles",

@@ -4,7 +4,7 @@ import { parsePrefix } from "../net/prefix.ts";
 import type { Finding } from "../probe/tracker.ts";
 import { type NodeView, TroubleMemory, troublesOf } from "./troubles.ts";
 
-const QUIET: NodeView = { strays: new Set(), ways: [], findings: undefined, sessions: undefined };
+const QUIET: NodeView = { nodes: 1, strays: new Set(), ways: [], findings: undefined, sessions: undefined };
 const HOUR = 3_600_000;
 
 function way(node: string, subnet: string, state: NodeView["ways"][number]["state"], why?: string) {
@@ -29,6 +29,7 @@ test("a node in order has no troubles", () => {
 
 test("each kind of trouble is one, names what it is about, and counts what it doesn't name", () => {
   const troubles = troublesOf({
+    nodes: 9,
     strays: new Set(["10.244.9.5", "10.244.9.4", "10.244.9.3", "10.244.9.2", "10.244.9.1"]),
     ways: [
       way("node5", "10.244.5.0/24", "conflict", "there is one that isn't flatnet's"),
@@ -62,25 +63,47 @@ test("each kind of trouble is one, names what it is about, and counts what it do
   ]);
 });
 
-test("what lasts is told at the second look, once, and again before the cluster has forgotten it", () => {
+const trouble = (message: string) => ({ reason: "RouteConflict", message });
+
+/** A memory in a cluster of so many nodes, with a die of the test's own. */
+function remembering(nodes = 1, random = () => 0) {
   const memory = new TroubleMemory();
-  const trouble = { reason: "RouteConflict", message: "a" };
-  expect(memory.news([trouble], 0)).toEqual([]);
-  expect(memory.news([trouble], 30_000)).toEqual([trouble]);
-  expect(memory.news([trouble], HOUR / 2)).toEqual([]);
-  expect(memory.news([trouble], HOUR)).toEqual([trouble]);
+  return (found: readonly { reason: string; message: string }[], nowMs: number) => {
+    return memory.news(found, nowMs, nodes, random).map(({ message }) => message);
+  };
+}
+
+test("what lasts is told at the second look, once, and again before the cluster has forgotten it", () => {
+  const news = remembering();
+  expect(news([trouble("a")], 0)).toEqual([]);
+  expect(news([trouble("a")], 30_000)).toEqual(["a"]);
+  expect(news([trouble("a")], HOUR / 2)).toEqual([]);
+  expect(news([trouble("a")], HOUR)).toEqual(["a"]);
 });
 
 test("what changes is told anew, and what comes back begins anew", () => {
-  const memory = new TroubleMemory();
-  const [one, other] = ["a", "b"].map((message) => ({ reason: "RouteConflict", message })) as [
-    { reason: string; message: string },
-    { reason: string; message: string },
-  ];
-  memory.news([one], 0);
-  memory.news([one], 1);
-  expect(memory.news([other], 2)).toEqual([other]);
-  expect(memory.news([], 3)).toEqual([]);
-  expect(memory.news([other], 4)).toEqual([]);
-  expect(memory.news([other], 5)).toEqual([other]);
+  const news = remembering();
+  news([trouble("a")], 0);
+  news([trouble("a")], 1);
+  expect(news([trouble("b")], 2)).toEqual(["b"]);
+  expect(news([], 3)).toEqual([]);
+  expect(news([trouble("b")], 4)).toEqual([]);
+  expect(news([trouble("b")], 5)).toEqual(["b"]);
+});
+
+test("what all nodes of a large cluster see they don't tell at once, and what changes meanwhile is told as it is then", () => {
+  const news = remembering(5000, () => 0.5);
+  expect(news([trouble("a")], 0)).toEqual([]);
+  expect(news([trouble("a")], 499_000)).toEqual([]);
+  expect(news([trouble("b")], 500_000)).toEqual(["b"]);
+  expect(news([trouble("c")], 600_000)).toEqual([]);
+  expect(news([trouble("d")], 1_099_000)).toEqual([]);
+  expect(news([trouble("d")], 1_100_000)).toEqual(["d"]);
+});
+
+test("a clock that is set back tells it again", () => {
+  const news = remembering();
+  news([trouble("a")], HOUR);
+  news([trouble("a")], HOUR);
+  expect(news([trouble("a")], 0)).toEqual(["a"]);
 });

@@ -9,6 +9,8 @@ import type { SubnetWay } from "../routes/reconciler.ts";
 
 /** What a look at the daemon's own knowledge finds. */
 export interface NodeView {
+  /** How many nodes there are. */
+  readonly nodes: number;
   /** Addresses that are held in no subnet of this node. */
   readonly strays: ReadonlySet<string>;
   /** The way to each subnet of each node. */
@@ -67,27 +69,44 @@ function several(texts: readonly string[], separator: string): string {
 
 /** An API server keeps an Event for an hour by default. */
 const AGAIN_MS = 3_000_000;
+/** One node's end is seen by all others: so much time for each of them, in milliseconds, that they don't tell it all at once. */
+const SPREAD_MS = 200;
 
 interface Known {
   readonly message: string;
-  /** Undefined before it was. */
-  readonly toldMs: number | undefined;
+  /** What was told last, and when; undefined before anything was. */
+  readonly told: { readonly message: string; readonly atMs: number } | undefined;
+  /** When what is not told yet is to be told. */
+  readonly dueMs: number;
 }
 
 /** Remembers what was told. */
 export class TroubleMemory {
   #known = new Map<string, Known>();
 
-  /** @returns what is to be told now, of what a look found */
-  news(found: readonly Trouble[], nowMs: number): Trouble[] {
+  /**
+   * @param nodes how many of them there are in the cluster
+   * @param random 0 to 1
+   * @returns what is to be told now, of what a look found
+   */
+  news(found: readonly Trouble[], nowMs: number, nodes: number, random: () => number): Trouble[] {
     const before = this.#known;
     this.#known = new Map();
+    const due = () => nowMs + random() * nodes * SPREAD_MS;
     return found.filter(({ reason, message }) => {
       const known = before.get(reason);
-      const old = known?.toldMs === undefined || nowMs - known.toldMs >= AGAIN_MS || nowMs < known.toldMs;
-      // What only one look has found may be over before anybody could do something about it.
-      const tell = known !== undefined && (old || known.message !== message);
-      this.#known.set(reason, { message, toldMs: tell ? nowMs : known?.toldMs });
+      if (known === undefined) {
+        // What only one look has found may be over before anybody could do something about it.
+        this.#known.set(reason, { message, told: undefined, dueMs: due() });
+        return false;
+      }
+      const { told } = known;
+      const changed = told !== undefined && message !== told.message;
+      const wasChanged = told !== undefined && known.message !== told.message;
+      const old = told !== undefined && (nowMs - told.atMs >= AGAIN_MS || nowMs < told.atMs);
+      const dueMs = changed && !wasChanged ? due() : known.dueMs;
+      const tell = old || ((told === undefined || changed) && nowMs >= dueMs);
+      this.#known.set(reason, { message, told: tell ? { message, atMs: nowMs } : told, dueMs });
       return tell;
     });
   }
