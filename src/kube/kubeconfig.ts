@@ -35,8 +35,7 @@ export function kubeconfigConnection(path: string, server: URL | undefined): Con
       const url = server ?? serverUrl(textOf(cluster["server"]));
       known = url.origin;
       const exec = fieldsOf(user["exec"]);
-      const given =
-        user["exec"] === undefined ? undefined : await plugin.credentials(path, exec, refused !== undefined);
+      const given = user["exec"] === undefined ? undefined : await plugin.credentials(path, exec, refused);
       return {
         url,
         ca: await material.pem(cluster, "certificate-authority"),
@@ -115,9 +114,21 @@ type Given = Partial<Pick<Access, "cert" | "key" | "token">>;
 /** The `exec` of a user (client.authentication.k8s.io), run by the client library, which keeps what it gave until that expires. */
 class CredentialPlugin {
   #runner: Promise<Runner> | undefined;
+  #given: Given = {};
+  /** Whoever asks meanwhile gets the same answer. */
+  #asking: Promise<Given> | undefined;
 
-  async credentials(path: string, exec: Raw, anew: boolean): Promise<Given> {
-    if (anew) this.#runner = undefined;
+  async credentials(path: string, exec: Raw, refused: Given | undefined): Promise<Given> {
+    // What was refused to somebody may have been replaced since.
+    if (refused !== undefined && isSame(refused, this.#given)) this.#runner = undefined;
+    this.#asking ??= this.#ask(path, exec).finally(() => {
+      this.#asking = undefined;
+    });
+    this.#given = await this.#asking;
+    return this.#given;
+  }
+
+  async #ask(path: string, exec: Raw): Promise<Given> {
     this.#runner ??= loadRunner();
     const command = textOf(exec["command"]);
     const info = { apiVersion: exec["apiVersion"], kind: "ExecCredential", spec: { interactive: false } };
@@ -141,6 +152,10 @@ class CredentialPlugin {
     const bearer = /^Bearer (.+)$/.exec(textOf(options.headers["Authorization"]))?.[1];
     return { cert: textOf(options.cert) || undefined, key: textOf(options.key) || undefined, token: bearer };
   }
+}
+
+function isSame(a: Given, b: Given): boolean {
+  return a.token === b.token && a.cert === b.cert;
 }
 
 type Runner = InstanceType<typeof import("@kubernetes/client-node/dist/exec_auth.js").ExecAuth>;

@@ -227,6 +227,22 @@ test("a watch that has fallen silent is begun again from the last version, witho
   expect(verbs()).toEqual(["list", "watch", "watch"]);
 });
 
+test("after an API server was set back to an older state what it has is listed, though its watches say nothing", async () => {
+  const { server, clock, names, until } = await synced();
+  server.watches.bookmark();
+  await server.admin.create("/api/v1/nodes", nodeObject(3));
+  await until(() => names().length === 3);
+  server.resetConnections();
+  server.store.delete(KIND, "", "node-3");
+  server.store.create(KIND, "", nodeObject(4) as never);
+  server.store.setBack(10);
+  await until(() => {
+    if ((clock.nextInMs ?? 0) > MINUTE) clock.advance(3 * MINUTE);
+    return names().join() === "node-1,node-2,node-4";
+  });
+  expect(server.requests.find(({ status }) => status === 504)?.verb).toBe("list");
+});
+
 test("bookmarks keep a quiet watch, and say which version is known", async () => {
   const { server, nodes, clock, verbs, until } = await synced();
   for (let minute = 0; minute < 7; minute++) {

@@ -83,6 +83,8 @@ export class Reflector<T extends KubeObject> implements Collection<T> {
   /** The next step is a list. */
   #mustList = true;
   #bookmarksCome = false;
+  /** How many watches in a row have been given up for their silence. */
+  #silences = 0;
   #running: Promise<void> | undefined;
 
   constructor(wire: KubeWire, resource: Resource<T>, options: ReflectorOptions<T> = {}) {
@@ -218,16 +220,18 @@ export class Reflector<T extends KubeObject> implements Collection<T> {
     let heard = false;
     let dead = false;
     const abort = new AbortController();
+    const stop = () => abort.abort();
+    this.#stopping.signal.addEventListener("abort", stop);
     const silence = new Alarm(this.#clock, () => {
       dead = true;
-      abort.abort();
+      stop();
     });
     const listen = () => silence.set(this.#bookmarksCome ? SILENCE_MS : seconds * 1000 + OVERTIME_MS);
     try {
       await this.#wire.stream(
         {
           ...this.#request(),
-          signal: AbortSignal.any([this.#stopping.signal, abort.signal]),
+          signal: abort.signal,
           query: { ...this.#selectors(), ...watchQuery(this.#version, seconds) },
           silenceMs: Number.POSITIVE_INFINITY,
           onOpen: () => {
@@ -239,11 +243,14 @@ export class Reflector<T extends KubeObject> implements Collection<T> {
         (piece) => {
           listen();
           heard = true;
+          this.#silences = 0;
           this.#events(lines.push(piece));
         },
       );
     } catch (error) {
       if (dead && !this.#stopping.signal.aborted) {
+        // One that is silent from its beginning waits for a version that a server set back will not have for long.
+        if (!heard && ++this.#silences > 1) this.#mustList = true;
         this.#failure = `the watch of ${this.#resource.what} has said nothing for too long; it is begun again`;
         this.#tell([]);
         return;
@@ -253,6 +260,7 @@ export class Reflector<T extends KubeObject> implements Collection<T> {
         this.#mustList = true;
       throw error;
     } finally {
+      this.#stopping.signal.removeEventListener("abort", stop);
       silence.cancel();
     }
     if (!heard && this.#clock.elapsedMs() - begun < SHORT_WATCH_MS) {

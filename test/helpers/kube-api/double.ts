@@ -128,7 +128,7 @@ export async function startDouble(options: DoubleOptions = {}): Promise<KubeApiD
         // Whoever says no version in a patch means whichever there is.
         return applyPatch(before, sent, contentType) as ApiObject;
       } catch (error) {
-        throw new Refusal(contentType.includes("json-patch") ? 422 : 415, "Invalid", (error as Error).message);
+        throw new Refusal(415, "UnsupportedMediaType", (error as Error).message);
       }
     });
   }

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Patches as the API server applies them, pure: RFC 7386, RFC 6902 as far as "test", "add", "replace" and "remove" go, and
-// strategic merges of the lists that flatnet could write so.
-import { isDeepStrictEqual } from "node:util";
+// Patches as the API server applies them, pure: RFC 7386, and strategic merges of the lists that flatnet could write so.
 
 type Json = Record<string, unknown>;
 
@@ -13,7 +11,6 @@ const MERGE_KEYS: Readonly<Record<string, string>> = { conditions: "type", taint
 export function applyPatch(object: unknown, patch: unknown, contentType: string): unknown {
   if (contentType.startsWith("application/merge-patch+json")) return merge(object, patch, false);
   if (contentType.startsWith("application/strategic-merge-patch+json")) return merge(object, patch, true);
-  if (contentType.startsWith("application/json-patch+json")) return jsonPatch(object, patch as Operation[]);
   throw new Error(`the media type ${contentType} is not supported`);
 }
 
@@ -38,35 +35,6 @@ function mergeList(target: readonly Json[], patch: readonly Json[], key: string)
     else merged[at] = merge(merged[at], element, true) as Json;
   }
   return merged;
-}
-
-interface Operation {
-  readonly op: string;
-  readonly path: string;
-  readonly value?: unknown;
-}
-
-function jsonPatch(object: unknown, operations: readonly Operation[]): unknown {
-  const result = structuredClone(object);
-  for (const { op, path, value } of operations) {
-    const keys = path.split("/").slice(1).map(unescapePointer);
-    const last = keys.pop() as string;
-    const parent = keys.reduce((at, key) => (at as Json)[key], result) as Json | unknown[] | undefined;
-    if (parent === undefined) throw new Error(`${path} is not there`);
-    if (op === "test") {
-      if (!isDeepStrictEqual((parent as Json)[last], value)) throw new Error(`the test of ${path} failed`);
-    } else if (Array.isArray(parent)) {
-      const at = last === "-" ? parent.length : Number(last);
-      if (op === "add") parent.splice(at, 0, value);
-      else parent.splice(at, 1, ...(op === "replace" ? [value] : []));
-    } else if (op === "remove") delete parent[last];
-    else parent[last] = value;
-  }
-  return result;
-}
-
-function unescapePointer(text: string): string {
-  return text.replaceAll("~1", "/").replaceAll("~0", "~");
 }
 
 function isObject(value: unknown): value is Json {

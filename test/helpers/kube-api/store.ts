@@ -121,6 +121,13 @@ export class ObjectStore {
     this.#writes = [];
   }
 
+  /** Has its objects at an older version, as after etcd was restored from a backup. */
+  setBack(version: number): void {
+    this.version = version;
+    this.oldest = version;
+    this.#writes = [];
+  }
+
   subscribe(onWrite: (write: Write) => void): () => void {
     this.#watchers.add(onWrite);
     return () => this.#watchers.delete(onWrite);

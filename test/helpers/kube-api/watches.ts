@@ -10,6 +10,8 @@ import { type ObjectStore, Refusal, type Write } from "./store.ts";
 
 interface Watch {
   readonly target: Target;
+  /** Nothing that isn't newer is told, even if it happens now: a store that was set back is silent for long. */
+  readonly from: number;
   readonly selected: (object: ApiObject | undefined) => boolean;
   readonly bookmarks: boolean;
   readonly response: ServerResponse;
@@ -44,7 +46,7 @@ export class Watches {
     const timer = seconds > 0 ? setTimeout(() => response.end(), seconds * 1000) : undefined;
     timer?.unref();
     const bookmarks = query.get("allowWatchBookmarks") === "true";
-    const watch = { target, selected: selectorOf(query), bookmarks, response, timer };
+    const watch = { target, from: Number(version), selected: selectorOf(query), bookmarks, response, timer };
     this.#open.add(watch);
     response.on("close", () => {
       clearTimeout(timer);
@@ -57,10 +59,11 @@ export class Watches {
 
   /** To all who asked for some, as a real one does about every minute. */
   bookmark(): void {
-    for (const { target, bookmarks, response } of this.#open) {
+    for (const { target, from, bookmarks, response } of this.#open) {
       const { name: kind, apiVersion } = target.kind;
       const metadata = { resourceVersion: `${this.#store.version}`, creationTimestamp: null };
-      if (bookmarks) this.#write(response, { type: "BOOKMARK", object: { kind, apiVersion, metadata } });
+      if (bookmarks && this.#store.version >= from)
+        this.#write(response, { type: "BOOKMARK", object: { kind, apiVersion, metadata } });
     }
   }
 
@@ -88,8 +91,8 @@ export class Watches {
     for (const { timer } of this.#open) clearTimeout(timer);
   }
 
-  #send({ target, selected, response }: Watch, { kind, before, after, version }: Write): void {
-    if (kind !== target.kind) return;
+  #send({ target, from, selected, response }: Watch, { kind, before, after, version }: Write): void {
+    if (kind !== target.kind || version <= from) return;
     const home = (after ?? before)?.metadata.namespace ?? "";
     if (target.namespace !== "" && target.namespace !== home) return;
     const [was, is] = [selected(before), selected(after)];
