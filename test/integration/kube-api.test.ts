@@ -79,7 +79,7 @@ describe.each(apiServerKinds())("$name", ({ start }) => {
     const { reflector, changes } = await follow(NODES);
     const name = await makeNode();
     await until(() => changes.length === 1);
-    await server.admin.patch(`/api/v1/nodes/${name}`, { metadata: { labels: { zone: "b" } } });
+    await server.admin.patch(`/api/v1/nodes/${name}`, { metadata: { annotations: { "flatnet.dev/note": "b" } } });
     await until(() => changes.length === 2);
     const subnets = reflector.objects.get(name)?.podCIDRs.map(formatPrefix);
     await server.admin.delete(`/api/v1/nodes/${name}`);
