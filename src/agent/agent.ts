@@ -148,6 +148,8 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
     await egress?.pass(nodes());
     probe?.pass(nodes());
   });
+  // Before what its passes go on to: that is closed next.
+  closers.push(() => keeper.close());
   globalThis.faultPoint?.("daemon.routes-synced");
   if (bgp !== undefined) await followBgp(bgp, log, closers);
   else if (await bird.hasBeen()) retireBird(bird, () => keeper.synced, log, closers);

@@ -42,6 +42,7 @@ export class RouteKeeper {
   #nodes: readonly Node[] = [];
   #next: ((nodes: readonly Node[]) => unknown) | undefined;
   #synced = false;
+  #closed = false;
   #mtu = 0;
   #lost = 0;
   /** What was last complained about, so that a standing problem is one line and not one a pass. */
@@ -69,7 +70,10 @@ export class RouteKeeper {
     return keeper;
   }
 
+  /** Returns once no pass runs any more. May be called again. */
   async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
     for (let close = this.#closers.pop(); close !== undefined; close = this.#closers.pop()) await close();
     this.#kernel.close();
   }

@@ -17,7 +17,7 @@ import { type ApiServer, writeServiceAccount } from "../helpers/kube-api/api-ser
 import { startDouble } from "../helpers/kube-api/double.ts";
 import { type Relay, startRelay } from "../helpers/kube-api/relay.ts";
 import { canUseKernel, inNetns } from "../helpers/netns.ts";
-import { addressesOf, createPod, type Pod, resultOf } from "../helpers/plugin.ts";
+import { addressesOf, built, createPod, type Pod, resultOf } from "../helpers/plugin.ts";
 import { endProcesses } from "../helpers/route-history.ts";
 
 const PORT = 6443;
@@ -178,6 +178,11 @@ describe.runIf(canUseKernel())("a node in Kubernetes", () => {
     await two.expectRoutes(routesTo(subnets(2), 1));
     await expectFlat(a, b);
 
+    const told = await run([built("flatnetctl"), "routes", "--json", "--socket", one.node.socket]);
+    const ways: { node: string; subnet: string; state: string }[] = JSON.parse(told).routes;
+    expect(ways.map(({ node, subnet, state }) => `${node} ${subnet} ${state}`).sort()).toEqual(
+      [1, 2].flatMap((n) => subnets(n).map((cidr) => `node-${n} ${cidr} installed`)),
+    );
     expect(await one.metric('flatnet_kube_objects{kind="nodes"}')).toBe(2);
     expect(await one.metric('flatnet_kube_lists_total{kind="nodes"}')).toBe(1);
     expect(await one.metric('flatnet_kube_errors_total{kind="nodes"}')).toBe(0);
@@ -277,6 +282,36 @@ describe.runIf(canUseKernel())("a node in Kubernetes", () => {
     await expectFlat(old, later);
     for (const { pod } of [old, later, another]) expect((await one.node.del(pod)).status).toBe(0);
     expect(await one.node.traces()).toEqual(NO_TRACES);
+  });
+
+  test("whose subnets change again and again fails no ADD and no DEL", async () => {
+    const cleanup = new Cleanup();
+    const { register, unregister, join } = await newSite();
+    onTestFinished(() => cleanup.run());
+    await register(1);
+    const one = await join(1, { egress: { masquerade: true } });
+    await start(one);
+    let over = false;
+    const verbs = async (worker: number) => {
+      const { netns } = await createPod("pod", cleanup);
+      for (let i = 0; !over; i++) {
+        const pod = { netns, containerId: `container-${worker}-${i}` };
+        resultOf(await one.node.add(pod));
+        expect((await one.node.del(pod)).status).toBe(0);
+      }
+    };
+    const workers = Promise.all([0, 1].map(verbs));
+    workers.catch(() => {});
+    for (let turn = 2; turn <= 8; turn++) {
+      await unregister(1);
+      await register(1, subnets(50 + turn));
+      await one.expectLog("serving", turn);
+    }
+    over = true;
+    await workers;
+    await waitFor(async () => JSON.stringify(await one.node.traces()) === JSON.stringify(NO_TRACES)).catch(() => {});
+    expect(await one.node.traces(), one.node.daemon.output()).toEqual(NO_TRACES);
+    await one.expectRoutes(routesTo(subnets(58)));
   });
 
   test("whose Node is deleted keeps its subnets, its pods and its routes, and so does its next daemon", async () => {
