@@ -322,7 +322,7 @@ describe.runIf(canUseKernel())("the cluster", () => {
     expect(await inOrder()).toBe(true);
   });
 
-  test("is told of addresses that run out, with who has them, in one Event that counts", async () => {
+  test("is told of addresses that run out, and who has them", async () => {
     const site = await Site.open({ podCIDRs: ["10.84.2.0/30"] });
     await site.start();
     resultOf(await site.run("ADD", await site.schedule("a")));

@@ -34,7 +34,7 @@ describe.runIf(canUseKernel())("metrics", () => {
       expect.arrayContaining([
         'flatnet_ipam_addresses{subnet="10.80.1.0/24",pool="default",state="used"} 0',
         'flatnet_ipam_addresses{subnet="10.80.1.0/24",pool="default",state="cooling"} 1',
-        'flatnet_rpc_calls_total{method="Release",status="OK"} 1',
+        'flatnet_rpc_calls_total{method="Detach",status="OK"} 1',
       ]),
     );
   });
