@@ -30,11 +30,22 @@ test("every check is named, with its reason where it failed", async () => {
   const leave = health.enter({ live: [], ready: [good, bad] });
   expect(await health.ready()).toMatchObject({
     code: 503,
-    body: "[+]serving ok\n[+]routes ok\n[-]conflist: it is not written\nreadyz check failed\n",
+    body: "[+]routes ok\n[-]conflist: it is not written\nreadyz check failed\n",
   });
   leave();
   health.enter({ live: [], ready: [good] });
   expect(await health.ready()).toMatchObject({ code: 200 });
+});
+
+test("an agent answers in the place of who waits for it, and no longer than it runs", async () => {
+  const health = new Health();
+  const leaveWaiting = health.enter({ live: [], ready: [bad] });
+  const leave = health.enter({ live: [], ready: [good] });
+  expect(await health.ready()).toMatchObject({ code: 200, body: "[+]routes ok\nreadyz check passed\n" });
+  leave();
+  expect(await health.ready()).toMatchObject({ code: 503, body: expect.stringContaining("[-]conflist: ") });
+  leaveWaiting();
+  expect(await health.ready()).toMatchObject({ code: 503, body: expect.stringContaining("[-]serving: ") });
 });
 
 test("what only pods need is not what life needs", async () => {

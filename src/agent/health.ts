@@ -14,6 +14,7 @@ export interface Check {
   readonly problem: () => string | undefined | Promise<string | undefined>;
 }
 
+/** What is asked of a part of the daemon, as long as it runs. */
 export interface AgentChecks {
   /** What a restart mends. They have to be answered in time; the answer has to be that nothing is wrong. */
   readonly live: readonly Check[];
@@ -33,30 +34,32 @@ const STUCK_MS = 120_000;
 const CHECK_MS = 5_000;
 
 export class Health {
-  #agent: AgentChecks | undefined;
+  /** Who answers, the last that came first: an agent takes the place of whoever waits for it to be possible. */
+  #entered: readonly AgentChecks[] = [];
 
   /**
-   * Takes an agent's checks in, for as long as it runs.
+   * Takes checks in, in the place of those that are there.
    * @returns what takes them out again
    */
   enter(checks: AgentChecks): () => void {
-    this.#agent = checks;
+    this.#entered = [checks, ...this.#entered];
     return () => {
-      if (this.#agent === checks) this.#agent = undefined;
+      this.#entered = this.#entered.filter((one) => one !== checks);
     };
   }
 
   /** GET /livez: that it answers at all says that the event loop turns. */
   async live(): Promise<HttpAnswer> {
-    return await report("livez", [LOOPS, ...(this.#agent?.live ?? [])]);
+    return await report("livez", [LOOPS, ...(this.#entered[0]?.live ?? [])]);
   }
 
   /** GET /readyz */
   async ready(): Promise<HttpAnswer> {
-    const serving = this.#agent === undefined ? "the daemon is starting or stopping" : undefined;
-    return await report("readyz", [{ name: "serving", problem: () => serving }, ...(this.#agent?.ready ?? [])]);
+    return await report("readyz", this.#entered[0]?.ready ?? [NOBODY]);
   }
 }
+
+const NOBODY: Check = { name: "serving", problem: () => "the daemon is starting or stopping" };
 
 const LOOPS: Check = {
   name: "loops",

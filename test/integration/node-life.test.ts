@@ -84,7 +84,7 @@ describe.runIf(canUseKernel())("a node's daemon", () => {
     await waitFor(async () => (await get(life.node, "/readyz")).code === 200);
     expect(await get(life.node, "/healthz")).toEqual({
       code: 200,
-      body: "[+]serving ok\n[+]api ok\n[+]database ok\n[+]routes ok\n[+]plugin ok\n[+]conflist ok\nreadyz check passed\n",
+      body: "[+]api ok\n[+]database ok\n[+]routes ok\n[+]plugin ok\n[+]conflist ok\nreadyz check passed\n",
     });
     expect(await get(life.node, "/livez")).toEqual({
       code: 200,
