@@ -2,13 +2,13 @@
 //
 // Rules of policies, taken apart: one peer and its ports each. Pure.
 
-import type { NetworkPolicy, PolicyPeer, PolicyPort, PolicyRule } from "../kube/network-policy.ts";
+import type { PolicyPeer, PolicyPort, PolicyRule } from "../kube/network-policy.ts";
 import type { NamedPort, TransportProtocol } from "../kube/objects.ts";
 import type { Family } from "../net/address.ts";
 import { type Block, isEverything } from "./blocks.ts";
 import { type PodTerm, podTerm } from "./pod-term.ts";
 import { everyPort, l4, mergePorts, type PortRange, type Ports } from "./ports.ts";
-import type { Direction, Origin, PolicyRef } from "./ruleset.ts";
+import type { Direction, Origin } from "./ruleset.ts";
 
 export type Peer =
   | { readonly kind: "anybody" }
@@ -35,30 +35,28 @@ export function numbersOf(ports: readonly NamedPort[], { protocol, name }: PortN
   return ports.filter((port) => port.name === name && port.protocol === protocol).map(({ port }) => port);
 }
 
-export function refOf({ namespace, name }: NetworkPolicy): PolicyRef {
-  return { kind: "NetworkPolicy", namespace, name };
-}
+/** What a rule says, whoever's it is. */
+export type PeersAndPorts = Pick<PolicyRule, "peers" | "ports">;
 
 /**
- * What a policy allows in one direction to peers of one family.
+ * One rule, as it is for peers of one family.
+ * @param namespace of the policy, for peers that name none
  * @param own of the pod that it is for: names of ports are its own where it is connected to
  */
 export function allowancesOf(
-  policy: NetworkPolicy,
-  direction: Direction,
+  rule: PeersAndPorts,
+  origin: Origin,
+  namespace: string,
   family: Family,
   own: readonly NamedPort[],
 ): Allowance[] {
-  return (policy[direction] ?? []).flatMap((rule, i) => {
-    const origin: Origin = { policy: refOf(policy), direction, rule: i };
-    const { ports, names } = portsOf(rule, direction, own);
-    if (ports !== "all" && ports.length === 0 && names.length === 0) return [];
-    return peersOf(rule, policy.namespace, family).map((peer) => ({ peer, ports, names, origin }));
-  });
+  const { ports, names } = portsOf(rule, origin.direction, own);
+  if (ports !== "all" && ports.length === 0 && names.length === 0) return [];
+  return peersOf(rule, namespace, family).map((peer) => ({ peer, ports, names, origin }));
 }
 
 function portsOf(
-  { ports }: PolicyRule,
+  { ports }: PeersAndPorts,
   direction: Direction,
   own: readonly NamedPort[],
 ): Pick<Allowance, "ports" | "names"> {
@@ -74,7 +72,7 @@ function portsOf(
   return { ports: mergePorts(ranges), names };
 }
 
-function peersOf({ peers }: PolicyRule, namespace: string, family: Family): Peer[] {
+function peersOf({ peers }: PeersAndPorts, namespace: string, family: Family): Peer[] {
   if (peers === undefined) return [{ kind: "anybody" }];
   return peers.flatMap((peer): Peer[] => {
     if (peer.kind === "pods") return [{ kind: "pods", term: termOf(peer, namespace) }];
@@ -90,9 +88,9 @@ function termOf({ namespaces, pods }: Extract<PolicyPeer, { kind: "pods" }>, nam
   );
 }
 
-/** The names of ports that a policy's ingress rules use. */
-export function ingressNames(policy: NetworkPolicy): PortName[] {
-  return (policy.ingress ?? []).flatMap(({ ports }) =>
+/** The names of ports that rules use. */
+export function namesIn(rules: readonly PeersAndPorts[]): PortName[] {
+  return rules.flatMap(({ ports }) =>
     (ports ?? []).filter((port): port is Extract<PolicyPort, { kind: "named" }> => port.kind === "named"),
   );
 }

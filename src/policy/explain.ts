@@ -2,6 +2,7 @@
 //
 // Why a connection is allowed or denied, for people. It is compiled and judged as the kernel's rules are, for both ends wherever they run:
 // only what the two ends and their namespaces have is looked at. Pure.
+import type { ClusterNetworkPolicy } from "../kube/cluster-network-policy.ts";
 import type { NetworkPolicy } from "../kube/network-policy.ts";
 import { type KubeNamespace, type KubeNode, type KubePod, keyOf, type ObjectKey } from "../kube/objects.ts";
 import { formatAddress } from "../net/address.ts";
@@ -16,6 +17,8 @@ export interface ExplainState {
   readonly pods: ReadonlyMap<ObjectKey, KubePod>;
   readonly namespaces: Iterable<KubeNamespace>;
   readonly policies: Iterable<NetworkPolicy>;
+  /** None where the API isn't served. */
+  readonly clusterPolicies?: Iterable<ClusterNetworkPolicy>;
   readonly policiesKnown: boolean;
   readonly nodes: Iterable<Pick<KubeNode, "name" | "addresses">>;
   /** This node's attachments, which may be more than Kubernetes knows. */
@@ -47,10 +50,11 @@ export interface DirectionExplanation {
   readonly pod: { readonly namespace: string; readonly name: string };
   readonly allowed: boolean;
   /**
-   * "self", "node": between the pod and itself or its node all is allowed. "unselected": no policy is about the pod. "rule": what
-   * `rules` are allowed or denied it. "isolated": `policies` select the pod, and none allows it. "unknown": its labels aren't known yet.
+   * "self", "node": between the pod and itself or its node all is allowed. "unselected": no policy is about the pod. "rule":
+   * `rules` allowed or denied it. "isolated": `policies` select the pod, and none allows it. "unmatched": only policies of the whole
+   * cluster select it, and none decides. "unknown": the pod's labels or the policies aren't known yet.
    */
-  readonly because: "self" | "node" | "unselected" | "rule" | "isolated" | "unknown";
+  readonly because: "self" | "node" | "unselected" | "rule" | "isolated" | "unmatched" | "unknown";
   /** Every rule that by itself would have decided so. */
   readonly rules: readonly Origin[];
   /** Those that select the pod and are about the direction. */
@@ -72,6 +76,7 @@ class Explainer {
   readonly #settings: PolicySettings;
   readonly #ends: readonly [source: FoundEnd, destination: FoundEnd];
   readonly #policies: readonly NetworkPolicy[];
+  readonly #clusterPolicies: readonly ClusterNetworkPolicy[];
   readonly #state: ExplainState;
 
   constructor(state: ExplainState, question: Question, settings: PolicySettings) {
@@ -80,6 +85,7 @@ class Explainer {
     this.#settings = settings;
     this.#ends = [findEnd(state, question.saddr), findEnd(state, question.daddr)];
     const namespaces = this.#ends.map(({ pod }) => pod?.namespace);
+    this.#clusterPolicies = [...(state.clusterPolicies ?? [])];
     this.#policies = [...state.policies].filter(({ namespace }) => namespaces.includes(namespace));
   }
 
@@ -103,40 +109,48 @@ class Explainer {
     if (other.local !== undefined && keyOf(local) === keyOf(other.local)) return { ...free, because: "self" };
     const isOwnNode = other.node !== undefined && other.node === end.object?.nodeName;
     if (isOwnNode && (direction === "egress" || this.#settings.allowFromNode)) return { ...free, because: "node" };
-    const { allowed, decisive, policies } = this.#judge(local, this.#policies);
-    if (decisive === undefined) return { ...free, because: "unselected" };
+    const { allowed, decisive, isLed, policies } = this.#judge(local, this.#policies, this.#clusterPolicies);
+    if (decisive === undefined) return { ...free, because: isLed ? "unmatched" : "unselected" };
     if (decisive.chain === UNKNOWN_CHAIN.name) return { ...of, allowed, because: "unknown", rules: [], policies: [] };
     const rules = decisive.rule.origins.filter((origin) => {
-      const alone = this.#judge(local, this.#alone(origin));
+      const alone = this.#judge(local, ...this.#alone(origin));
       return alone.allowed === allowed && alone.decisive !== undefined && alone.decisive.rule.origins.length > 0;
     });
     return { ...of, allowed, because: rules.length > 0 ? "rule" : "isolated", rules, policies };
   }
 
   /** What the rules of one end, with these policies, do with the packet. */
-  #judge(local: LocalPod, policies: readonly NetworkPolicy[]) {
+  #judge(local: LocalPod, policies: readonly NetworkPolicy[], clusterPolicies: readonly ClusterNetworkPolicy[]) {
     const ruleset = compile(
       {
         pods: this.#ends.flatMap(({ object }) => object ?? []),
         namespaces: this.#state.namespaces,
         policies,
+        clusterPolicies,
         policiesKnown: this.#state.policiesKnown,
         locals: [local],
       },
       this.#settings,
     );
     const { allowed, steps } = new Interpreter(ruleset).judge(this.#question);
-    // Base chains only lead to those of policies.
-    const decisive = steps.findLast(({ chain }) => ruleset.chains.get(chain)?.hook === undefined);
-    return { allowed, decisive, policies: ruleset.chains.get(decisive?.chain ?? "")?.policies ?? [] };
+    // Base chains only lead to those of policies, and a tier to the next.
+    const decisive = steps.findLast(
+      ({ chain, rule }) => ruleset.chains.get(chain)?.hook === undefined && rule.verdict.kind !== "goto",
+    );
+    const isLed = steps.length > 0;
+    return { allowed, decisive, isLed, policies: ruleset.chains.get(decisive?.chain ?? "")?.policies ?? [] };
   }
 
   /** The policy of a rule without its others, which keep their places. */
-  #alone({ policy: ref, direction, rule: at }: Origin): NetworkPolicy[] {
-    const policy = this.#policies.find(({ namespace, name }) => namespace === ref.namespace && name === ref.name);
-    if (policy === undefined) return [];
-    const rules = policy[direction]?.map((rule, i) => (i === at ? rule : { peers: [], ports: [] }));
-    return [{ ...policy, [direction]: rules }];
+  #alone({ policy: ref, direction, rule: at }: Origin): [NetworkPolicy[], ClusterNetworkPolicy[]] {
+    const only = <T extends object>(rules: readonly T[] | undefined) =>
+      (rules ?? []).map((rule, i) => (i === at ? rule : { ...rule, peers: [], ports: [] }));
+    if (ref.kind === "ClusterNetworkPolicy") {
+      const found = this.#clusterPolicies.filter(({ name }) => name === ref.name);
+      return [[], found.map((policy) => ({ ...policy, [direction]: only(policy[direction]) }))];
+    }
+    const found = this.#policies.filter(({ namespace, name }) => namespace === ref.namespace && name === ref.name);
+    return [found.map((policy) => ({ ...policy, [direction]: only(policy[direction]) })), []];
   }
 }
 

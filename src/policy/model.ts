@@ -2,14 +2,15 @@
 //
 // The cluster as policies see it, this node's pods, and the ruleset that follows. What changes is told one by one; `commit` then says
 // what of the ruleset is other. No I/O, no time: the same input gives the same ruleset, in whatever order it came.
+import type { ClusterNetworkPolicy } from "../kube/cluster-network-policy.ts";
 import type { NetworkPolicy } from "../kube/network-policy.ts";
 import { type KubeNamespace, type KubePod, keyOf, type NamedPort, type ObjectKey } from "../kube/objects.ts";
 import { type Family, familyOf, formatAddress } from "../net/address.ts";
-import { ingressNames, numbersOf } from "./allowance.ts";
+import { namesIn, numbersOf, type PortName } from "./allowance.ts";
 import { baseChains, closedSet, fixedSets, podMap, selfSet } from "./base-chains.ts";
 import { KnownPods } from "./known-pods.ts";
 import { LiveRuleset } from "./live-ruleset.ts";
-import { type KnownPolicy, PolicyIndex } from "./policy-index.ts";
+import { type Known, PolicyIndex, type Selecting } from "./policy-index.ts";
 import { buildProfile, UNKNOWN_CHAIN } from "./profile.ts";
 import { type ChainName, type Direction, elementKey, type Ruleset, type RulesetChange } from "./ruleset.ts";
 import { type SharedProfile, SharedProfiles } from "./shared-profiles.ts";
@@ -91,6 +92,9 @@ export class PolicyModel {
 
   setNamespace(name: ObjectKey, namespace: KubeNamespace | undefined): void {
     this.#pods.setNamespace(name, namespace);
+    // By a namespace's labels only policies of the whole cluster select pods.
+    if (!this.#policies.hasOfCluster) return;
+    for (const local of this.#localsOfNamespace.get(name) ?? []) this.#dirty.add(local);
   }
 
   setPolicy(key: ObjectKey, policy: NetworkPolicy | undefined): void {
@@ -98,6 +102,11 @@ export class PolicyModel {
     this.#policies.set(key, policy);
     if (namespace !== undefined)
       for (const local of this.#localsOfNamespace.get(namespace) ?? []) this.#dirty.add(local);
+  }
+
+  setClusterPolicy(name: ObjectKey, policy: ClusterNetworkPolicy | undefined): void {
+    this.#policies.setOfCluster(name, policy);
+    for (const local of this.#locals.values()) this.#dirty.add(local);
   }
 
   /** @param pod undefined when it has no attachment any more */
@@ -165,30 +174,48 @@ export class PolicyModel {
   /** Finds the profiles of a pod: by direction and family. */
   #profile(local: Local): void {
     const object = this.#objects.get(keyOf(local.pod));
-    const pod = object !== undefined && isSame(local.pod, object) && this.#policiesKnown ? object : undefined;
-    local.isUnknown = pod === undefined;
-    const before = new Map(local.profiles);
+    const labels = this.#pods.namespaceLabels(local.pod.namespace);
+    const isKnown =
+      this.#policiesKnown &&
+      object !== undefined &&
+      isSame(local.pod, object) &&
+      (labels !== undefined || !this.#policies.hasOfCluster);
+    local.isUnknown = !isKnown;
+    const before = [...local.profiles.values()];
     local.profiles.clear();
-    if (pod !== undefined && !pod.hostNetwork) {
-      const selecting = this.#policies.selecting(pod);
-      for (const family of new Set(local.addresses.map((address) => address.family))) {
-        for (const direction of DIRECTIONS) {
-          const policies = selecting.filter(({ policy }) => policy[direction] !== undefined);
-          if (policies.length > 0) {
-            local.profiles.set(podMap(direction, family), this.#takeProfile(direction, family, policies, pod));
-          }
+    if (isKnown && !object.hostNetwork) {
+      const selecting = this.#policies.selecting(object, labels ?? {});
+      for (const direction of DIRECTIONS) {
+        const found = selecting(direction);
+        if (found.admin.length + found.policies.length + found.baseline.length === 0) continue;
+        for (const family of new Set(local.addresses.map((address) => address.family))) {
+          local.profiles.set(podMap(direction, family), this.#takeProfile(direction, family, found, object));
         }
       }
     }
-    for (const profile of before.values()) this.#profiles.giveBack(profile);
+    for (const profile of before) this.#profiles.giveBack(profile);
   }
 
-  #takeProfile(direction: Direction, family: Family, known: readonly KnownPolicy[], pod: KubePod): SharedProfile {
-    const ports = direction === "ingress" ? portsNamed(known, pod) : [];
-    const ids = known.map(({ id }) => id).join(" ");
+  #takeProfile(
+    direction: Direction,
+    family: Family,
+    { admin, policies, baseline }: Selecting,
+    pod: KubePod,
+  ): SharedProfile {
+    const all: readonly Known<NetworkPolicy | ClusterNetworkPolicy>[] = [...admin, ...policies, ...baseline];
+    const named = direction === "ingress" ? namesIn(all.flatMap(({ policy }) => policy.ingress ?? [])) : [];
+    const ports = portsNamed(named, pod);
+    const ids = all.map(({ id }) => id).join(" ");
     const called = ports.map(({ name, protocol, port }) => `${name} ${protocol} ${port}`).join(" ");
     return this.#profiles.take(`${podMap(direction, family)} ${ids} ${called}`, () =>
-      buildProfile({ direction, family, policies: known.map(({ policy }) => policy), ports }),
+      buildProfile({
+        direction,
+        family,
+        admin: admin.map(({ policy }) => policy),
+        policies: policies.map(({ policy }) => policy),
+        baseline: baseline.map(({ policy }) => policy),
+        ports,
+      }),
     );
   }
 
@@ -212,7 +239,8 @@ export class PolicyModel {
   #chainOf({ isUnknown, profiles, pod }: Local, map: string): ChainName | undefined {
     if (!isUnknown) return profiles.get(map)?.entry;
     if (this.#settings.onUnknown === "allow") return undefined;
-    return !this.#policiesKnown || this.#policies.hasAny(pod.namespace) ? UNKNOWN_CHAIN.name : undefined;
+    const mayConcern = this.#policies.mayConcern(pod.namespace, this.#pods.namespaceLabels(pod.namespace));
+    return !this.#policiesKnown || mayConcern ? UNKNOWN_CHAIN.name : undefined;
   }
 
   #put(set: string, key: string, there: boolean): void {
@@ -226,10 +254,10 @@ function isSame(local: LocalPod, pod: KubePod): boolean {
   return local.uid === undefined || local.uid === pod.uid;
 }
 
-/** Of the pod's ports those that the policies name, in an order that doesn't depend on the pod's. */
-function portsNamed(known: readonly KnownPolicy[], pod: KubePod): NamedPort[] {
+/** Of the pod's ports those that policies name, in an order that doesn't depend on the pod's. */
+function portsNamed(names: readonly PortName[], pod: KubePod): NamedPort[] {
   const ports = new Map<string, NamedPort>();
-  for (const name of known.flatMap(({ policy }) => ingressNames(policy))) {
+  for (const name of names) {
     for (const port of numbersOf(pod.ports, name)) {
       ports.set(`${name.protocol} ${name.name} ${port}`, { name: name.name, protocol: name.protocol, port });
     }

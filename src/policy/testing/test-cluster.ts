@@ -2,6 +2,7 @@
 //
 // The clusters of the policy tests as the model takes them, and what all of their nodes together do with a flow.
 import type { Flow, PolicyObject, TestCluster, TestPod } from "../../../test/helpers/policy/evaluator.ts";
+import type { ClusterNetworkPolicy } from "../../kube/cluster-network-policy.ts";
 import type { NetworkPolicy } from "../../kube/network-policy.ts";
 import type { KubePod, NamedPort } from "../../kube/objects.ts";
 import { parseNetworkPolicy } from "../../kube/parse-network-policy.ts";
@@ -43,8 +44,13 @@ export function networkPolicy(object: PolicyObject): NetworkPolicy {
 }
 
 /** The cluster as one of its nodes sees it. */
-export function stateOf(cluster: TestCluster, node: string): ClusterState {
+export function stateOf(
+  cluster: TestCluster,
+  node: string,
+  clusterPolicies: readonly ClusterNetworkPolicy[] = [],
+): ClusterState {
   return {
+    clusterPolicies,
     pods: cluster.pods.map(kubePod),
     namespaces: cluster.namespaces,
     policies: cluster.policies.map(networkPolicy),

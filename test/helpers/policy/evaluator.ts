@@ -66,7 +66,7 @@ export interface Flow {
   readonly port: number | undefined;
 }
 
-type Direction = "Ingress" | "Egress";
+export type Direction = "Ingress" | "Egress";
 
 /** Whether the cluster's policies allow the flow. */
 export function allows(cluster: TestCluster, flow: Flow): boolean {
@@ -79,7 +79,8 @@ export function allows(cluster: TestCluster, flow: Flow): boolean {
   return destination === undefined || allowsOneWay(cluster, "Ingress", destination, flow.source, source, flow);
 }
 
-function allowsOneWay(
+/** Whether the policies of one end allow it. @param other the pod at the other end's address, if it is one's own */
+export function allowsOneWay(
   cluster: TestCluster,
   direction: Direction,
   pod: TestPod,
@@ -90,12 +91,7 @@ function allowsOneWay(
   // "Traffic to and from the node where a Pod is running is always allowed, regardless of the IP address of the Pod or the node."
   const node = cluster.nodes.find(({ name }) => name === pod.node);
   if (node?.addresses.some((address) => same(address, otherAddress))) return true;
-  const policies = cluster.policies.filter(
-    (policy) =>
-      policy.metadata.namespace === pod.namespace &&
-      matches(policy.spec.podSelector, pod.labels) &&
-      typesOf(policy.spec).includes(direction),
-  );
+  const policies = selecting(cluster, direction, pod);
   // "By default, a pod is non-isolated."
   if (policies.length === 0) return true;
   return policies.some((policy) => {
@@ -115,6 +111,16 @@ function allowsOneWay(
       return peerMatches && portMatches;
     });
   });
+}
+
+/** The policies that isolate the pod in a direction. */
+export function selecting(cluster: TestCluster, direction: Direction, pod: TestPod): readonly PolicyObject[] {
+  return cluster.policies.filter(
+    (policy) =>
+      policy.metadata.namespace === pod.namespace &&
+      matches(policy.spec.podSelector, pod.labels) &&
+      typesOf(policy.spec).includes(direction),
+  );
 }
 
 function typesOf({ policyTypes, egress }: PolicySpec): readonly string[] {
@@ -158,7 +164,7 @@ function matchesPort(
   return flow.port !== undefined && flow.port >= port && flow.port <= (endPort ?? port);
 }
 
-function matches(selector: LabelSelector, labels: Readonly<Record<string, string>>): boolean {
+export function matches(selector: LabelSelector, labels: Readonly<Record<string, string>>): boolean {
   for (const [key, value] of Object.entries(selector.matchLabels ?? {})) if (labels[key] !== value) return false;
   for (const { key, operator, values = [] } of selector.matchExpressions ?? []) {
     const has = Object.keys(labels).includes(key);
@@ -172,7 +178,7 @@ function matches(selector: LabelSelector, labels: Readonly<Record<string, string
 }
 
 /** The pod whose own address this is. Those of the host's network have their node's, and aren't told from it. */
-function podAt({ pods }: TestCluster, address: string): TestPod | undefined {
+export function podAt({ pods }: TestCluster, address: string): TestPod | undefined {
   return pods.find(
     ({ hostNetwork, ended, addresses }) => !hostNetwork && !ended && addresses.some((own) => same(own, address)),
   );
@@ -186,7 +192,7 @@ function same(one: string, other: string): boolean {
   return list.check(other, family);
 }
 
-function within(cidr: string, address: string): boolean {
+export function within(cidr: string, address: string): boolean {
   const [base = "", length] = cidr.split("/");
   const family = isIPv6(base) ? "ipv6" : "ipv4";
   if (isIPv6(address) !== isIPv6(base)) return false;
