@@ -118,6 +118,16 @@ test("what takes flatnet from a node sees of it what the agent does, and may do 
   expect(podSpec("uninstall.yaml").automountServiceAccountToken).toBe(false);
 });
 
+test("what keeps agents from others' Nodes is about their account, and Kubernetes knows it", {
+  timeout: 60_000,
+}, async () => {
+  const manifests = manifestsOf("own-node.yaml");
+  expect(await typeProblems(manifests)).toEqual([]);
+  const [account] = manifestsOf("flatnet.yaml").filter(({ kind }) => kind === "ServiceAccount");
+  const { namespace, name } = account?.metadata ?? {};
+  expect(JSON.stringify(manifests)).toContain(`system:serviceaccount:${namespace}:${name}`);
+});
+
 test("the agent may ask the API server for this and nothing else", () => {
   const watched = ["nodes", "pods", "namespaces", "networkpolicies.networking.k8s.io"];
   const all = [...watched, "clusternetworkpolicies.policy.networking.k8s.io"];

@@ -18,6 +18,8 @@ const TYPES: Readonly<Record<string, string>> = {
   "rbac.authorization.k8s.io/v1 ClusterRoleBinding": "V1ClusterRoleBinding",
   "v1 Service": "V1Service",
   "apps/v1 DaemonSet": "V1DaemonSet",
+  "admissionregistration.k8s.io/v1 ValidatingAdmissionPolicy": "V1ValidatingAdmissionPolicy",
+  "admissionregistration.k8s.io/v1 ValidatingAdmissionPolicyBinding": "V1ValidatingAdmissionPolicyBinding",
 };
 
 /** What the compiler finds wrong with them, a line each; empty when all is well. */
