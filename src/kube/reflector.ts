@@ -11,6 +11,7 @@ import type { Change, Collection } from "./collection.ts";
 import { KubeError } from "./errors.ts";
 import { type KubeWire, statusError } from "./http.ts";
 import { type ListEnd, ListItems } from "./list-items.ts";
+import { isVersionError, listQuery, watchQuery } from "./list-watch-query.ts";
 import { keyOf, type ObjectKey } from "./objects.ts";
 import { fieldsOf, textOf } from "./raw.ts";
 import { WatchLines } from "./watch-lines.ts";
@@ -365,34 +366,6 @@ interface Listed<T> {
   readonly version: string;
   /** How many items were no objects. */
   readonly unreadable: number;
-}
-
-/**
- * A version and a limit together would mean exactly that version (documentation of `resourceVersion`), which is soon
- * forgotten; but "0" and a limit mean any, whole or in pages as the API server likes. Further pages are of the first one's version.
- */
-function listQuery(
-  version: string,
-  limit: number | undefined,
-  next: string | undefined,
-): Record<string, string | undefined> {
-  if (next !== undefined) return { limit: limit?.toString(), continue: next };
-  if (version === "") return { limit: limit?.toString() };
-  if (version === "0") return { limit: limit?.toString(), resourceVersion: "0" };
-  return { resourceVersion: version, resourceVersionMatch: "NotOlderThan" };
-}
-
-function watchQuery(version: string | undefined, seconds: number): Record<string, string | undefined> {
-  return { watch: "1", allowWatchBookmarks: "true", resourceVersion: version, timeoutSeconds: `${seconds}` };
-}
-
-/**
- * Whether the API server can't list from the version: forgotten (410), no version of its own (400), or from a future that
- * it doesn't know (504 with the cause ResourceVersionTooLarge, by its message).
- */
-function isVersionError(error: unknown): boolean {
-  if (!(error instanceof KubeError)) return false;
-  return error.code === "KUBE_GONE" || error.status === 400 || /too large resource version/i.test(error.message);
 }
 
 /** One timer that is set again and again. */

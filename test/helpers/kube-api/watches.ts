@@ -43,10 +43,10 @@ export class Watches {
     if (!/^\d+$/.test(version)) throw new Refusal(400, "BadRequest", `invalid resource version ${version}`);
     const missed = this.#store.since(Number(version));
     const seconds = Number(query.get("timeoutSeconds") ?? "0");
-    const timer = seconds > 0 ? setTimeout(() => response.end(), seconds * 1000) : undefined;
+    const timer = seconds > 0 ? setTimeout(() => this.#end(watch), seconds * 1000) : undefined;
     timer?.unref();
     const bookmarks = query.get("allowWatchBookmarks") === "true";
-    const watch = { target, from: Number(version), selected: selectorOf(query), bookmarks, response, timer };
+    const watch: Watch = { target, from: Number(version), selected: selectorOf(query), bookmarks, response, timer };
     this.#open.add(watch);
     response.on("close", () => {
       clearTimeout(timer);
@@ -71,15 +71,14 @@ export class Watches {
   fail(code: number, reason: string): void {
     const message = `told to fail with ${code}`;
     const status = { kind: "Status", apiVersion: "v1", metadata: {}, status: "Failure", message, reason, code };
-    for (const { response } of this.#open) {
-      this.#write(response, { type: "ERROR", object: status });
-      response.end();
-    }
+    for (const { response } of this.#open) this.#write(response, { type: "ERROR", object: status });
+    this.end();
   }
 
   /** Ends all of them in peace, as at their time's end. */
   end(): void {
     for (const { response } of this.#open) response.end();
+    this.#open.clear();
   }
 
   writeHalfALine(): void {
@@ -89,6 +88,11 @@ export class Watches {
   close(): void {
     this.#unsubscribe();
     for (const { timer } of this.#open) clearTimeout(timer);
+  }
+
+  #end(watch: Watch): void {
+    this.#open.delete(watch);
+    watch.response.end();
   }
 
   #send({ target, from, selected, response }: Watch, { kind, before, after, version }: Write): void {
@@ -109,7 +113,8 @@ export class Watches {
   #write(response: ServerResponse, event: object): void {
     if (this.#faults.stalled) return;
     const line = `${JSON.stringify(event)}\n`;
-    if (this.#faults.delayMs > 0) setTimeout(() => response.write(line), this.#faults.delayMs);
+    if (this.#faults.delayMs > 0)
+      setTimeout(() => response.writableEnded || response.write(line), this.#faults.delayMs);
     else response.write(line);
   }
 }
