@@ -133,6 +133,14 @@ export class ListeningSocket {
   }
 
   /**
+   * To the kernel; its answer comes with what is received.
+   * @throws SysError
+   */
+  send(bytes: Uint8Array): void {
+    sys.write(this.#fd, bytes);
+  }
+
+  /**
    * The next datagram; undefined when none is waiting.
    * @throws SysError ENOBUFS when datagrams were lost for want of room
    */
