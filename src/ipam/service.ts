@@ -55,6 +55,17 @@ export interface AttachmentEffects {
   forgetNow?(addresses: readonly string[], reachable: boolean): Promise<void>;
 }
 
+/** Who has to know of every attachment: before anything can be sent from its addresses, and once they are given back. */
+export interface AttachmentGuard {
+  /**
+   * For each ADD, once its addresses are durable; the answer waits for it. May come again for the same attachment.
+   * @throws whatever it can't do: then the ADD fails
+   */
+  admit(record: AllocationRecord): Promise<void>;
+  /** Its addresses are given back, and may be somebody else's from now on. */
+  dismiss(record: AllocationRecord): void;
+}
+
 /** Where the service tells what it could not do and went on without; pino's shape. */
 export interface ServiceLog {
   error(fields: object, message: string): void;
@@ -75,6 +86,8 @@ export interface IpamOptions {
   readonly historyMs?: number;
   /** None when missing: port mappings are kept, and that is all. */
   readonly effects?: AttachmentEffects;
+  /** Nobody when missing. */
+  readonly guard?: AttachmentGuard | undefined;
   /** Silent when missing. */
   readonly log?: ServiceLog;
 }
@@ -149,6 +162,7 @@ export class IpamService {
   readonly #now: () => number;
   readonly #historyMs: number;
   readonly #effects: AttachmentEffects | undefined;
+  readonly #guard: AttachmentGuard | undefined;
   readonly #log: ServiceLog;
   readonly #lock = new KeyedLock();
   #allocator: Allocator;
@@ -174,6 +188,7 @@ export class IpamService {
     this.#now = options.now ?? Date.now;
     this.#historyMs = options.historyMs ?? 0;
     this.#effects = options.effects;
+    this.#guard = options.guard;
     this.#log = options.log ?? { error() {} };
     this.#allocator = Allocator.restore(this.#subnets, this.#cooldownMs, snapshot, this.#now(), this.#rules);
     this.#history = new HistoryWriter(snapshot.lastTenure);
@@ -210,6 +225,7 @@ export class IpamService {
       globalThis.faultPoint?.("daemon.allocation-durable");
       if (plan.record.portMappings.length > 0) await this.#setEffects(plan.record, plan.kind === "new");
       else if (before !== undefined) await this.#clearEffects(before);
+      await this.#admit(plan.record, plan.kind === "new");
       globalThis.faultPoint?.("daemon.allocation-in-effect");
       if (plan.kind === "new" && (await isAbandoned?.()) === true) {
         // Before anybody else's turn: the same attachment's next ADD may be in line, and what it gets has to stay.
@@ -489,6 +505,17 @@ export class IpamService {
     }
   }
 
+  /** @param rollBack take the allocation back if it fails */
+  async #admit(record: AllocationRecord, rollBack: boolean): Promise<void> {
+    try {
+      await this.#guard?.admit(record);
+    } catch (cause) {
+      const key = attachmentKey(record.attachment);
+      if (rollBack) await this.#takeBack(record, "failed-add");
+      throw new IpamError("IPAM_EFFECT", `the policies of ${key} could not be enforced: ${messageOf(cause)}`, cause);
+    }
+  }
+
   /** Never throws: what is left is the runtime's DEL's to end. */
   async #takeBack(record: AllocationRecord, cause: ReleaseCause): Promise<void> {
     try {
@@ -538,6 +565,7 @@ export class IpamService {
         break;
       case "free":
         this.#durable.delete(attachmentKey(change.record.attachment));
+        this.#guard?.dismiss(change.record);
         break;
       case "forget":
         break;
