@@ -13,7 +13,7 @@ import type { AllocationRecord } from "../ipam/records.ts";
 import type { KernelMark } from "../ipam/recovered.ts";
 import { repairDatabase } from "../ipam/repair.ts";
 import { type IpamServer, serveIpam } from "../ipam/server.ts";
-import { IpamService } from "../ipam/service.ts";
+import { type AttachmentGuard, IpamService } from "../ipam/service.ts";
 import { refuseWhenTaken } from "../ipam/socket-claim.ts";
 import { type OpenedStore, Store, StoreError } from "../ipam/store.ts";
 import { hostLinkName } from "../net/names.ts";
@@ -41,6 +41,7 @@ import type { Measurable, Metrics } from "./metrics.ts";
 import { checksOf, keepCniFiles, NOT_SYNCED, openFootprint } from "./node-life.ts";
 import { toNodeRoute } from "./node-route.ts";
 import { listLinks, watchPods } from "./pod-watch.ts";
+import { openPolicy } from "./policy.ts";
 import { ProbeKeeper } from "./probe-keeper.ts";
 import { passIntervalMs, Retirer, surroundingsOf } from "./retire.ts";
 import { RouteKeeper } from "./route-keeper.ts";
@@ -113,10 +114,20 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
   const bootId = await readBootId();
   const cluster = kubernetes === undefined ? undefined : new ClusterLife(config, kubernetes, log);
   closers.push(() => cluster?.stop());
-  const service = await openIpam(config, bootId, cluster, log, closers);
+  let metrics: Metrics | undefined;
+  const policy = await openPolicy(
+    config,
+    kubernetes,
+    cluster,
+    (...told) => metrics?.policyEnforced(...told),
+    log,
+    closers,
+  );
+  const service = await openIpam(config, bootId, cluster, policy, log, closers);
   globalThis.faultPoint?.("daemon.service-started");
   const journal = await keepJournal(join(config.stateDir, "journal"), service, log, closers);
   globalThis.faultPoint?.("daemon.journal-kept");
+  await policy?.start(service);
 
   const record = await openFootprint(config, log);
   const families = new Set(config.podCIDRs.map(({ family }) => family));
@@ -141,8 +152,9 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
     sessions: () => bgp?.sessions,
     kubernetes: () => kubernetes?.followed() ?? [],
     eventsDropped: () => cluster?.eventsDropped,
+    policy: () => policy,
   };
-  const metrics = await openMetrics(config, service, measurable, log, closers);
+  metrics = await openMetrics(config, service, measurable, log, closers);
   probe = await openProbe(config, netlink, nodes(), metrics, log, closers);
   keeper.afterwards(async () => {
     await egress?.pass(nodes());
@@ -185,12 +197,12 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
   const files = keepCniFiles(
     config,
     record,
-    () => (synced() ? undefined : NOT_SYNCED),
+    () => (synced() ? policy?.waitsFor : NOT_SYNCED),
     log,
     (reason, message) => cluster?.tell(reason, message),
   );
   closers.push(() => files.stop());
-  closers.push(health.enter(checksOf({ config, service, synced, files })));
+  closers.push(health.enter(checksOf({ config, service, synced, files, policy })));
   cluster?.begin({
     isReady: () => synced() && files.pluginProblem === undefined && files.conflistProblem === undefined,
     look: async () => {
@@ -278,6 +290,7 @@ async function openIpam(
   config: Config,
   bootId: string,
   cluster: ClusterLife | undefined,
+  guard: AttachmentGuard | undefined,
   log: Log,
   closers: Closer[],
 ): Promise<IpamService> {
@@ -289,6 +302,7 @@ async function openIpam(
     const effects = await openHostPorts(config, snapshot.allocations.values(), log, closers);
     service = await IpamService.start(store, snapshot, {
       effects,
+      guard,
       subnets: config.podCIDRs,
       rules: config.rules,
       cooldownMs: config.coolDownSeconds * 1000,

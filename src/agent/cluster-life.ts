@@ -34,6 +34,8 @@ export class ClusterLife {
   readonly #kubernetes: Kubernetes;
   readonly #client: KubeClient;
   readonly #events: Events;
+  /** The pods of ADDs. */
+  readonly pods: KnownPods;
   readonly #stopping = new AbortController();
   readonly #parts: { stop(): Promise<void> }[] = [];
   readonly #log: Log;
@@ -43,6 +45,11 @@ export class ClusterLife {
     this.#kubernetes = kubernetes;
     this.#log = log;
     this.#client = new KubeClient(kubernetes.http);
+    this.pods = new KnownPods({
+      pods: kubernetes.ownPods,
+      fetchPod: (namespace, name, signal) => this.#client.getPod(namespace, name, { signal }),
+      log,
+    });
     this.#events = new Events({ log, now: Date.now, newId: () => randomBytes(8).toString("hex") });
     const writer = new EventWriter(kubernetes.http, { component: "flatnetd", host: config.nodeName });
     const { signal } = this.#stopping;

@@ -66,6 +66,17 @@ export interface Config {
     readonly startupTaint: string | undefined;
   };
   readonly cni: CniFilesConf;
+  readonly policy: PolicyConf;
+}
+
+/** Kubernetes' network policies. */
+export interface PolicyConf {
+  /** Whether they are enforced; only with Kubernetes. */
+  readonly enabled: boolean;
+  /** What a pod may that nobody knows the labels of, in a namespace with policies, or before policies are known. */
+  readonly onUnknown: "deny" | "allow";
+  /** Whether the node reaches its own pods whatever their policies say: kubelet's probes come from there. */
+  readonly allowFromNode: boolean;
 }
 
 /** What the daemon puts where runtimes look for plugins and networks. */
@@ -114,6 +125,8 @@ export const USAGE = `usage: flatnetd --node-name NAME --pod-cidr CIDR [--pod-ci
   --kubernetes BOOLEAN   the nodes and this node's subnets are those of Kubernetes (default false)
   --kubeconfig FILE      how its API server is reached (default: as a pod does, by its service account)
   --api-server URL       the API server, in the place of the one said there
+  --policy BOOLEAN       enforce Kubernetes' network policies (default: with --kubernetes)
+  --policy-on-unknown WHAT  deny or allow: what a pod may whose labels nobody knows yet (default deny)
   --log-level LEVEL      ${LOG_LEVELS.join(", ")} (default info)
   --mtu BYTES            MTU of pods (default 0: the smallest of the uplinks)
   --anti-spoof BOOLEAN   drop what a pod sends from a foreign address (default true)
@@ -237,6 +250,14 @@ const Schema = v.strictObject({
     {},
   ),
   historyDays: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3_650)), 7),
+  policy: v.optional(
+    v.strictObject({
+      enabled: v.optional(v.boolean()),
+      onUnknown: v.optional(v.picklist(["deny", "allow"], "is neither deny nor allow"), "deny"),
+      allowFromNode: v.optional(v.boolean(), true),
+    }),
+    {},
+  ),
 });
 
 /** Kubernetes says the subnets where nobody else does. */
@@ -271,6 +292,8 @@ const FLAGS: Readonly<Record<string, { key: string; again?: true; read: (text: s
   "health-address": { key: "healthAddress", read: (text) => text },
   "cni-bin-dir": { key: "cni.binDir", read: (text) => text },
   "cni-conf-dir": { key: "cni.confDir", read: (text) => text },
+  policy: { key: "policy.enabled", read: toBoolean },
+  "policy-on-unknown": { key: "policy.onUnknown", read: (text) => text },
   "history-days": { key: "historyDays", read: toNumber },
 };
 
@@ -321,6 +344,9 @@ export function parseConfig(args: readonly string[], readFile: (path: string) =>
   if (inKubernetes && peers !== undefined) {
     throw invalid([`${nameOf("peers")} is ${peers}: with ${nameOf("kubernetes.enabled")} the nodes are Kubernetes'`]);
   }
+  if (!inKubernetes && rest.policy.enabled === true) {
+    throw invalid([`${nameOf("policy.enabled")} needs ${nameOf("kubernetes.enabled")}: policies are Kubernetes'`]);
+  }
   const prefixes = parseSubnets(podCIDRs, nameOf("podCIDRs"));
   const rules: AddressRules = {
     draining: parseSubnets(drainingCIDRs, nameOf("drainingCIDRs")),
@@ -354,6 +380,7 @@ export function parseConfig(args: readonly string[], readFile: (path: string) =>
     healthAddress: parseHostPort(rest.healthAddress),
     node: { startupTaint: rest.node.startupTaint },
     cni: { ...rest.cni, binDir: rest.cni.binDir, confDir: rest.cni.confDir },
+    policy: { ...rest.policy, enabled: rest.policy.enabled ?? inKubernetes },
   };
 }
 

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { PodName } from "../ipam/records.ts";
 import type { Collection } from "../kube/collection.ts";
-import { type KubePod, keyOf } from "../kube/objects.ts";
+import { type KubePod, keyOf, type ObjectKey } from "../kube/objects.ts";
 import type { Log } from "./log.ts";
 
 /** Asks the API server for one pod; undefined when there is none. */
@@ -25,12 +25,15 @@ const DEADLINE_MS = 500;
 const QUESTIONS_MAX = 8;
 /** After a question that had no answer nobody asks for so long, in milliseconds: the next ADD should not wait as well. */
 const HOLD_OFF_MS = 5_000;
+/** An answer is kept so long, in milliseconds, for whoever else asks for the same ADD; by then the watch has told. */
+const KEPT_MS = 5_000;
 
 export class KnownPods {
   readonly #options: KnownPodsOptions;
   #asking = 0;
   /** Who waits for a question to end, the longest waiting first. */
   readonly #queue = new Set<() => void>();
+  readonly #answers = new Map<ObjectKey, KubePod>();
   /** Until then, by performance.now(), nobody is asked. */
   #holdOffUntil = Number.NEGATIVE_INFINITY;
 
@@ -46,7 +49,7 @@ export class KnownPods {
     if (reason !== undefined) return this.#unknown(pod, reason);
     try {
       const found = await this.#withinDeadline((signal) => this.#ask(pod, signal));
-      if (found !== undefined && isSame(found, pod)) return found;
+      if (found !== undefined && isSame(found, pod)) return this.#keep(found);
       // What the watch has told meanwhile is as good.
       return this.#known(pod) ?? this.#unknown(pod, "the API server has no such pod");
     } catch (err) {
@@ -56,8 +59,18 @@ export class KnownPods {
   }
 
   #known(pod: PodName): KubePod | undefined {
-    const known = this.#options.pods.objects.get(keyOf(pod));
-    return known !== undefined && isSame(known, pod) ? known : undefined;
+    const key = keyOf(pod);
+    const { pods } = this.#options;
+    return [pods.objects.get(key), this.#answers.get(key)].find((known) => known !== undefined && isSame(known, pod));
+  }
+
+  #keep(pod: KubePod): KubePod {
+    const key = keyOf(pod);
+    this.#answers.set(key, pod);
+    setTimeout(() => {
+      if (this.#answers.get(key) === pod) this.#answers.delete(key);
+    }, KEPT_MS).unref();
+    return pod;
   }
 
   #whyNotAsk(): string | undefined {

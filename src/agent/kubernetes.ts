@@ -3,13 +3,13 @@
 // Kubernetes as it is known to this node: read from the API server for as long as the daemon runs, kept on disk for when
 // there is none. It is an input only: whoever asks gets what is known now, and nobody waits for an answer of the API server.
 import { KubeCache } from "../kube/cache.ts";
-import { NODES as CACHED_NODES, type CachedKind, OWN_NODE, OWN_PODS } from "../kube/cached-kinds.ts";
+import * as cached from "../kube/cached-kinds.ts";
 import type { Collection } from "../kube/collection.ts";
 import { type ConnectionOptions, openConnection } from "../kube/connection.ts";
 import { KubeHttp } from "../kube/http.ts";
 import type { KubePod } from "../kube/objects.ts";
 import { type KubeObject, Reflector, type Resource } from "../kube/reflector.ts";
-import { NODES, podsOf } from "../kube/resources.ts";
+import { NAMESPACES, NETWORK_POLICIES, NODES, PODS, podsOf } from "../kube/resources.ts";
 import type { NodeSource } from "../routes/source.ts";
 import type { Config } from "./config.ts";
 import { CountedWire } from "./counted-wire.ts";
@@ -17,6 +17,7 @@ import { KubernetesNodes } from "./kubernetes-nodes.ts";
 import type { Log } from "./log.ts";
 import type { FollowedKind } from "./metrics.ts";
 import { OwnNode } from "./own-node.ts";
+import type { PolicyObjects } from "./policy-keeper.ts";
 
 /** A kind of objects that is followed. */
 interface Following {
@@ -33,6 +34,8 @@ export class Kubernetes {
   readonly own: OwnNode;
   /** The pods of this node. */
   readonly ownPods: Collection<KubePod>;
+  /** What network policies are made of; undefined where they aren't enforced. */
+  readonly policyObjects: PolicyObjects | undefined;
   readonly #cache: KubeCache;
   readonly #following: readonly Following[];
 
@@ -41,6 +44,7 @@ export class Kubernetes {
     readonly own: OwnNode;
     readonly nodes: NodeSource;
     readonly ownPods: Collection<KubePod>;
+    readonly policyObjects: PolicyObjects | undefined;
     readonly cache: KubeCache;
     readonly following: readonly Following[];
   }) {
@@ -48,6 +52,7 @@ export class Kubernetes {
     this.own = parts.own;
     this.nodes = parts.nodes;
     this.ownPods = parts.ownPods;
+    this.policyObjects = parts.policyObjects;
     this.#cache = parts.cache;
     this.#following = parts.following;
   }
@@ -58,28 +63,36 @@ export class Kubernetes {
    */
   static async open(
     options: ConnectionOptions,
-    { nodeName, stateDir }: Pick<Config, "nodeName" | "stateDir">,
+    { nodeName, stateDir, policy }: Pick<Config, "nodeName" | "stateDir" | "policy">,
     log: Log,
   ): Promise<Kubernetes> {
     const http = new KubeHttp(openConnection(options), { userAgent: "flatnetd" });
     const cache = await KubeCache.open(stateDir, log);
     const following: Following[] = [];
-    const follow = async <T extends KubeObject>(kind: string, resource: Resource<T>, cached: CachedKind<T>) => {
-      const kept = await cache.restore(cached);
+    const follow = async <T extends KubeObject>(kind: string, resource: Resource<T>, form: cached.CachedKind<T>) => {
+      const kept = await cache.restore(form);
       const restored = kept && { ...kept, objects: kept.objects.values() };
       const wire = new CountedWire(http);
       const reflector = new Reflector(wire, resource, { restored });
-      cache.keep(cached, reflector, () => reflector.resourceVersion);
+      cache.keep(form, reflector, () => reflector.resourceVersion);
       following.push({ kind, reflector: reflector as unknown as Reflector<KubeObject>, wire });
       return reflector;
     };
-    const nodes = await follow("nodes", NODES, CACHED_NODES);
-    const ownPods = await follow("pods", podsOf(nodeName), OWN_PODS);
-    const remembered = (await cache.restore(OWN_NODE))?.objects.get(nodeName);
+    const nodes = await follow("nodes", NODES, cached.NODES);
+    const ownPods = await follow("pods", podsOf(nodeName), cached.OWN_PODS);
+    const policyObjects = policy.enabled
+      ? {
+          pods: await follow("all pods", PODS, cached.PODS),
+          namespaces: await follow("namespaces", NAMESPACES, cached.NAMESPACES),
+          policies: await follow("networkpolicies", NETWORK_POLICIES, cached.NETWORK_POLICIES),
+        }
+      : undefined;
+    const remembered = (await cache.restore(cached.OWN_NODE))?.objects.get(nodeName);
     const own = new OwnNode(nodeName, nodes, remembered);
-    cache.keep(OWN_NODE, own);
+    cache.keep(cached.OWN_NODE, own);
     for (const { reflector } of following) reflector.start();
-    return new Kubernetes({ http, own, nodes: new KubernetesNodes(nodes, own), ownPods, cache, following });
+    const source = new KubernetesNodes(nodes, own);
+    return new Kubernetes({ http, own, nodes: source, ownPods, policyObjects, cache, following });
   }
 
   /** The API server, for people. */

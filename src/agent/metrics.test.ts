@@ -25,6 +25,7 @@ function metricsOf(more: Partial<Measurable> = {}): Metrics {
     findings: () => undefined,
     sessions: () => undefined,
     kubernetes: () => [],
+    policy: () => undefined,
     eventsDropped: () => undefined,
     routes: () => ({ states: { installed: 4, refused: 0 }, eventsLost: 2 }),
     ...more,

@@ -6,6 +6,7 @@ import { status } from "@grpc/grpc-js";
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { SessionState } from "../bgp/state.ts";
 import type { SubnetCounts } from "../ipam/address-space.ts";
+import type { PolicyTotal } from "../policy/engine/counter-totals.ts";
 import type { Finding } from "../probe/tracker.ts";
 import { type HttpServer, serveHttp } from "./http-server.ts";
 
@@ -21,8 +22,16 @@ export interface Measurable {
   sessions(): readonly Pick<SessionState, "established">[] | undefined;
   /** What of Kubernetes is followed; none where it isn't. */
   kubernetes(): readonly FollowedKind[];
+  /** undefined where network policies aren't enforced. */
+  policy(): MeasuredPolicy | undefined;
   /** How many notices to the cluster's operators were given up; undefined where there is no cluster to tell. */
   eventsDropped(): number | undefined;
+}
+
+/** What the enforcement of network policies says of itself. */
+export interface MeasuredPolicy {
+  readonly synced: boolean;
+  totals(): Promise<readonly PolicyTotal[]>;
 }
 
 /** Objects of Kubernetes that are followed. */
@@ -75,7 +84,15 @@ export class Metrics {
     registers: [this.#registry],
   });
 
-  constructor({ counts, routesSynced, routes, findings, sessions, kubernetes, eventsDropped }: Measurable) {
+  readonly #enforced = new Histogram({
+    name: "flatnet_policy_enforced_seconds",
+    help: "How long it took until policies were in force, in seconds: since an ADD asked (add), since a change was heard of (change).",
+    labelNames: ["since"],
+    buckets: SECONDS,
+    registers: [this.#registry],
+  });
+
+  constructor({ counts, routesSynced, routes, findings, sessions, kubernetes, policy, eventsDropped }: Measurable) {
     const registers = [this.#registry];
     new Gauge({
       name: "flatnet_ipam_addresses",
@@ -155,6 +172,7 @@ export class Metrics {
       },
     });
     this.#follow(kubernetes);
+    this.#police(policy);
     new Counter({
       name: "flatnet_events_dropped_total",
       help: "Events of Kubernetes that were not written: too many waited for the API server, or it refused them.",
@@ -211,6 +229,35 @@ export class Metrics {
         },
       });
     }
+  }
+
+  #police(policy: Measurable["policy"]): void {
+    const registers = [this.#registry];
+    new Gauge({
+      name: "flatnet_policy_synced",
+      help: "1 once network policies have been in force since the daemon started, else 0; none where they aren't enforced.",
+      registers,
+      collect() {
+        this.reset();
+        const measured = policy();
+        if (measured !== undefined) this.set(measured.synced ? 1 : 0);
+      },
+    });
+    new Counter({
+      name: "flatnet_policy_packets_total",
+      help: "First packets of connections that policies allowed or denied, by policy; those of pods that nobody knows yet by none.",
+      labelNames: ["policy", "direction", "verdict"],
+      registers,
+      async collect() {
+        this.reset();
+        for (const { packets, ...labels } of (await policy()?.totals()) ?? []) this.inc({ ...labels }, Number(packets));
+      },
+    });
+  }
+
+  /** @param since what was enforced: a pod that was added, or a change */
+  policyEnforced(since: "add" | "change", seconds: number): void {
+    this.#enforced.observe({ since }, seconds);
   }
 
   /** @param code of gRPC; 0 for success */

@@ -60,10 +60,12 @@ export interface CheckedParts {
   readonly service: IpamService;
   readonly synced: () => boolean;
   readonly files: ConflistKeeper;
+  /** undefined where network policies aren't enforced. */
+  readonly policy: { readonly problem: string | undefined } | undefined;
 }
 
 /** What has to be right of a daemon that serves. */
-export function checksOf({ config, service, synced, files }: CheckedParts): AgentChecks {
+export function checksOf({ config, service, synced, files, policy }: CheckedParts): AgentChecks {
   const api = { name: "api", problem: () => callSelf(config.socket) };
   const database = async () => {
     await service.tryWrite();
@@ -76,6 +78,7 @@ export function checksOf({ config, service, synced, files }: CheckedParts): Agen
       api,
       { name: "database", problem: database },
       { name: "routes", problem: () => (synced() ? undefined : NOT_SYNCED) },
+      ...(policy === undefined ? [] : [{ name: "policies", problem: () => policy.problem }]),
       ...(config.cni.binDir === undefined ? [] : [{ name: "plugin", problem: () => files.pluginProblem }]),
       ...(config.cni.confDir === undefined ? [] : [{ name: "conflist", problem: () => files.conflistProblem }]),
     ],

@@ -3,6 +3,7 @@
 // How objects stand in the cache: as JSON of the parsed values. Records are additive: a reader fills in what an older program
 // did not write, and passes over what a newer one did.
 import { crc32 } from "node:zlib";
+import type { NetworkPolicy } from "./network-policy.ts";
 import type { KubeNamespace, KubeNode, KubePod } from "./objects.ts";
 
 /** Objects of one kind, or some of them that are selected for a purpose: it has its own name then. */
@@ -32,7 +33,8 @@ export const NODES: CachedKind<KubeNode> = {
 /** This node as it last was, even when the API server has it no more: its pods live on. */
 export const OWN_NODE: CachedKind<KubeNode> = { ...NODES, name: "own-node" };
 
-const PODS: CachedKind<KubePod> = {
+/** The pods of all nodes. */
+export const PODS: CachedKind<KubePod> = {
   name: "pods",
   version: 1,
   defaults: { nodeName: "", hostNetwork: false, addresses: [], labels: {}, annotations: {}, ports: [], ended: false },
@@ -42,6 +44,12 @@ const PODS: CachedKind<KubePod> = {
 export const OWN_PODS: CachedKind<KubePod> = { ...PODS, name: "own-pods" };
 
 export const NAMESPACES: CachedKind<KubeNamespace> = { name: "namespaces", version: 1, defaults: { labels: {} } };
+
+export const NETWORK_POLICIES: CachedKind<NetworkPolicy> = {
+  name: "network-policies",
+  version: 1,
+  defaults: { uid: "", podSelector: undefined, ingress: undefined, egress: undefined, problems: [] },
+};
 
 /** A record that is not as it was written. */
 export class CachedRecordError extends Error {

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The sender of flood.ts, run by Bun in a network namespace: each datagram from a socket of its own, so that each is a
+// connection's first packet.
+//
+//     flood.script.ts FLOOD    prints "ready", sends until stdin ends, and prints how many of them went, by label
+import { dlopen } from "bun:ffi";
+import { parseAddress } from "../../src/net/address.ts";
+import { sys } from "../../src/sys/bun.ts";
+import type { Flood } from "./flood.ts";
+
+const { symbols: libc } = dlopen("libc.so.6", {
+  sendto: { args: ["i32", "ptr", "u64_fast", "i32", "ptr", "u32"], returns: "i64_fast" },
+  poll: { args: ["ptr", "u64_fast", "i32"], returns: "i32" },
+  usleep: { args: ["u32"], returns: "i32" },
+});
+
+const SOCK_DGRAM = 2;
+const POLLIN = 1;
+
+/** struct sockaddr_in and sockaddr_in6. */
+function socketAddress(text: string, port: number): Uint8Array {
+  const address = parseAddress(text);
+  const bytes = new Uint8Array(address.length === 4 ? 16 : 28);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, address.length === 4 ? 2 : 10, true);
+  view.setUint16(2, port);
+  bytes.set(address, address.length === 4 ? 4 : 8);
+  return bytes;
+}
+
+const { targets, intervalUs }: Flood = JSON.parse(process.argv[2] ?? "");
+const streams = targets.map(({ address, port, label }) => {
+  return { to: socketAddress(address, port), family: address.includes(":") ? 10 : 2, label, sent: 0 };
+});
+const ended = new Uint8Array(8);
+new DataView(ended.buffer).setInt16(4, POLLIN, true);
+const encoder = new TextEncoder();
+process.stdout.write("ready\n");
+// At the end of stdin it can be read.
+while (libc.poll(ended, 1, 0) === 0) {
+  for (const stream of streams) {
+    const fd = sys.socket(stream.family, SOCK_DGRAM, 0);
+    const text = encoder.encode(`${stream.label} ${stream.sent}`);
+    // Before there is a link there is no way.
+    if (libc.sendto(fd, text, text.length, 0, stream.to, stream.to.length) === text.length) stream.sent++;
+    sys.close(fd);
+  }
+  libc.usleep(intervalUs);
+}
+process.stdout.write(`${JSON.stringify(Object.fromEntries(streams.map(({ label, sent }) => [label, sent])))}\n`);
