@@ -66,6 +66,7 @@ test("a name and a subnet are enough", () => {
     sysctlDir: "/proc/sys/net",
     node: { startupTaint: undefined },
     cni: { binDir: undefined, confDir: undefined, confName: "10-flatnet.conflist", chained: [] },
+    policy: { enabled: false, onUnknown: "deny", allowFromNode: true },
     routes: STATIC,
   });
   expect(podCIDRs.map(formatPrefix)).toEqual(["10.244.1.0/24"]);
@@ -118,6 +119,7 @@ healthAddress: 127.0.0.1:26219
 sysctlDir: /h
 node: { startupTaint: flatnet.dev/agent-not-ready }
 cni: { binDir: /b, confDir: /c, confName: 1.conflist, chained: [{ type: x }] }
+policy: { enabled: false, onUnknown: allow, allowFromNode: false }
 routes:
   mode: bgp
   table: 100
@@ -150,6 +152,7 @@ routes:
     sysctlDir: "/h",
     node: { startupTaint: "flatnet.dev/agent-not-ready" },
     cni: { binDir: "/b", confDir: "/c", confName: "1.conflist", chained: [{ type: "x" }] },
+    policy: { enabled: false, onUnknown: "allow", allowFromNode: false },
     routes: {
       mode: "bgp",
       table: 100,
@@ -494,4 +497,13 @@ test("health has an address of its own", () => {
   expect(refusal([...GOOD, "--health-address", "localhost:1"]).message).toBe(
     '--health-address is "localhost:1": is not HOST:PORT',
   );
+});
+
+test("policies are enforced with Kubernetes unless somebody says not, and never without", () => {
+  const inKubernetes = ["--node-name", "node1", "--kubernetes", "true"];
+  expect(parse(inKubernetes).policy).toEqual({ enabled: true, onUnknown: "deny", allowFromNode: true });
+  expect(parse([...inKubernetes, "--policy", "false"]).policy.enabled).toBe(false);
+  expect(parse([...inKubernetes, "--policy-on-unknown", "allow"]).policy.onUnknown).toBe("allow");
+  expect(() => parse([...GOOD, "--policy", "true"])).toThrow(/^--policy needs --kubernetes/);
+  expect(() => parse([...GOOD, "--policy-on-unknown", "maybe"])).toThrow("is neither deny nor allow");
 });
