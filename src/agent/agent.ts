@@ -128,6 +128,8 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
   const journal = await keepJournal(join(config.stateDir, "journal"), service, log, closers);
   globalThis.faultPoint?.("daemon.journal-kept");
   await policy?.start(service);
+  // Its passes ask the service, which ends before whoever is its guard.
+  closers.push(() => policy?.stop());
 
   const record = await openFootprint(config, log);
   const families = new Set(config.podCIDRs.map(({ family }) => family));

@@ -207,9 +207,10 @@ export class PolicyKeeper implements AttachmentGuard {
     this.#loop.request();
   }
 
+  /** May come again. What is in the kernel stays. */
   async stop(): Promise<void> {
     await this.#loop.stop();
-    for (const close of this.#closers) close();
+    for (const close of this.#closers.splice(0)) close();
     await this.#flows.idle();
     await this.#table.idle();
   }
