@@ -45,7 +45,6 @@ export function giveBack(world: World, conf: DaemonConf, attachment: Attachment)
   try {
     // No wait for a daemon that is down: the note is as good, and kubelet's DELs should not queue up behind it.
     new IpamClient(world, conf).release(attachment, 0);
-    globalThis.faultPoint?.("plugin.released");
     return succeed();
   } catch (error) {
     if (!(error instanceof RpcError)) throw error;

@@ -21,7 +21,6 @@ export const PLUGIN_FAULTS = [
   "plugin.rules-removed",
   "plugin.detached",
   "plugin.link-removed",
-  "plugin.released",
   "plugin.note-written",
   "plugin.note-renamed",
   "plugin.note-synced",

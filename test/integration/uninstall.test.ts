@@ -179,6 +179,15 @@ describe.runIf(canUseKernel())("flatnetctl uninstall", () => {
     await leaving.start(...EVERYTHING);
     await end(leaving, await oneWithPods(leaving, cleanup));
     await leaving.node.stop();
+    // What an interface in the node's own namespace would have, and what an earlier configuration's table has.
+    for (const [family, address] of [
+      ["-4", "10.82.1.9"],
+      ["-6", "fd00:82:1::9"],
+    ] as const) {
+      const rule = ["from", address, "lookup", "1073741900", "priority", "26220", "protocol", "70"];
+      await leaving.node.netns.ip(family, "rule", "add", ...rule);
+    }
+    await leaving.node.netns.ip("route", "add", "10.82.9.0/24", "via", "192.0.2.2", "table", "300", "protocol", "70");
     for (const step of ["conflist:", "routes:", "sysctls:"]) {
       const half = await startDaemon({ argv: leaving.command(), ready: (output) => output.includes(step) }).catch(
         () => undefined,

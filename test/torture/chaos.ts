@@ -22,7 +22,7 @@ const JUMPS_MS = [0, MINUTE_MS, 60 * MINUTE_MS, 25 * 60 * MINUTE_MS, 5 * YEAR_MS
 /** The steps that a verb can come to. */
 const STEPS: Record<string, readonly string[]> = {
   ADD: PLUGIN_FAULTS.slice(0, PLUGIN_FAULTS.indexOf("plugin.rules-removed")),
-  DEL: PLUGIN_FAULTS.filter((name) => /removed$|detached$|released$|note-/.test(name)),
+  DEL: PLUGIN_FAULTS.filter((name) => /removed$|detached$|note-/.test(name)),
   GC: PLUGIN_FAULTS.filter((name) => name.includes("garbage")),
 };
 const STEPS_OF_ALL = ["plugin.verb-done", "plugin.result-printed"];
