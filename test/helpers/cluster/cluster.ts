@@ -60,6 +60,9 @@ export interface ClusterNode {
   routesToNodes(): Promise<string[]>;
 }
 
+/** Of the manifests: it keeps pods off a node until its agent takes it away. */
+export const STARTUP_TAINT = "flatnet.dev/agent-not-ready";
+
 export async function startCluster(server: Server, cleanup: Cleanup): Promise<Cluster> {
   const fabric = await createFabric(KUBERNETES_SERVICE_ADDRESS, cleanup);
   const at = { netns: fabric.netns, address: KUBERNETES_SERVICE_ADDRESS, port: 443 };
@@ -92,6 +95,7 @@ async function startNode(n: number, server: Server, fabric: Fabric, cleanup: Cle
     socket: inside("flatnetd.sock"),
     kubernetes: { enabled: true, serviceAccountDir },
     cni: { ...cni },
+    node: { startupTaint: STARTUP_TAINT },
   };
   writeFileSync(inside("config.yaml"), JSON.stringify(config));
   let daemon: Daemon | undefined;

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What only a real API server can tell: whether it takes the manifests, and whether their rights are those that are needed.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { grantedRights } from "../../scripts/manifests/rights.ts";
+import { DEPLOY } from "../../scripts/manifests.ts";
+import { openConnection } from "../../src/kube/connection.ts";
+import { EventWriter } from "../../src/kube/events.ts";
+import { KubeHttp } from "../../src/kube/http.ts";
+import { STARTUP_TAINT, startCluster } from "../helpers/cluster/cluster.ts";
+import { Cleanup, runToEnd, waitFor } from "../helpers/daemon.ts";
+import { grant, issueToken } from "../helpers/kube-api/agent-account.ts";
+import { writeServiceAccount } from "../helpers/kube-api/api-server.ts";
+import { type ControlPlane, kubebuilderAssets, startControlPlane } from "../helpers/kube-api/control-plane.ts";
+import { agentRules, appliable } from "../helpers/kube-api/manifests.ts";
+import { canUseKernel } from "../helpers/netns.ts";
+
+const assets = kubebuilderAssets() ?? "";
+
+describe.runIf(assets !== "" && canUseKernel())("a real API server", () => {
+  const cleanup = new Cleanup();
+  let plane: ControlPlane;
+
+  beforeAll(async () => {
+    plane = await startControlPlane(assets, cleanup);
+  });
+
+  afterAll(() => cleanup.run());
+
+  function kubectl(...args: string[]) {
+    const access = ["--server", plane.url, "--token", plane.token, "--certificate-authority", plane.caFile];
+    return runToEnd([join(assets, "kubectl"), "--kubeconfig", "/dev/null", ...access, ...args]);
+  }
+
+  test.each(appliable())("takes every field of deploy/%s, and finds it in order the second time", async (name) => {
+    const what = [name.endsWith(".yaml") ? "--filename" : "--kustomize", join(DEPLOY, name)];
+    // No warning either: of fields that are deprecated, unknown or there twice.
+    const applied = await kubectl("apply", "--server-side", "--validate=strict", ...what);
+    expect(applied).toMatchObject({ status: 0, stderr: "" });
+    expect(await kubectl("diff", "--server-side", ...what)).toMatchObject({ status: 0, stdout: "" });
+  });
+
+  test("is asked by an agent for all that the manifests allow, and for nothing else", async () => {
+    const { admin } = plane;
+    await grant(admin, agentRules());
+    const agentToken = () => issueToken(admin);
+    const cluster = await startCluster({ ...plane, agentToken }, cleanup);
+    const node = await cluster.addNode();
+    await node.register(["10.244.1.0/24"]);
+    const path = `/api/v1/nodes/${node.name}`;
+    await admin.patch(path, { spec: { taints: [{ key: STARTUP_TAINT, effect: "NoSchedule" }] } });
+    await node.startAgent();
+    await node.ready();
+    await waitFor(async () => {
+      const { spec, status } = await admin.get(path);
+      return !JSON.stringify(spec).includes(STARTUP_TAINT) && JSON.stringify(status).includes("NetworkUnavailable");
+    });
+    // Of a pod that it hasn't heard of it asks.
+    const { id } = await node.runSandbox("unknown");
+    await node.removeSandbox(id);
+
+    const account = mkdtempSync(join(tmpdir(), "serviceaccount-"));
+    onTestFinished(() => rmSync(account, { recursive: true, force: true }));
+    writeServiceAccount(account, { ca: plane.ca, token: await agentToken() });
+    const http = new KubeHttp(openConnection({ apiServer: plane.url, serviceAccountDir: account }), {
+      userAgent: "test",
+    });
+    onTestFinished(() => http.close());
+    const events = new EventWriter(http, { component: "flatnetd", host: node.name });
+    const subject = { kind: "Node", namespace: "", name: node.name, uid: node.name } as const;
+    const times = { count: 1, firstMs: Date.now(), lastMs: Date.now() };
+    const words = { type: "Warning", reason: "Tried", message: "tried" } as const;
+    const event = { namespace: "default", name: "tried", subject, ...words, ...times };
+    expect(await events.create(event)).toBe(true);
+    expect(await events.update({ ...event, count: 2 })).toBe(true);
+
+    const requests = plane.audit().filter(({ user }) => user.startsWith("system:serviceaccount:"));
+    expect(requests.filter(({ status }) => status === 401 || status === 403)).toEqual([]);
+    const asked = requests.map(({ verb, resource, group }) => `${verb} ${resource}${group === "" ? "" : `.${group}`}`);
+    expect(new Set(asked)).toEqual(new Set([...grantedRights()].filter((right) => !OF_POLICIES.test(right))));
+  });
+});
+
+/** What is asked for where policies are enforced. */
+const OF_POLICIES = / (namespaces|networkpolicies|clusternetworkpolicies)\b/;
