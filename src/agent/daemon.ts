@@ -22,6 +22,7 @@ export interface AgentRun {
 export async function runAgent({ config, service, health, ended, log }: AgentRun): Promise<void> {
   const runFixed = async (kubernetes?: Kubernetes) => {
     const agent = await startAgent(config, log, { health, kubernetes });
+    kubernetes?.begin();
     await ended;
     await agent.stop();
   };
@@ -34,7 +35,11 @@ export async function runAgent({ config, service, health, ended, log }: AgentRun
   const subnets = () => (own.node === undefined ? own.waitsFor : "the daemon is starting");
   const leave = health.enter({ live: [], ready: [{ name: "subnets", problem: subnets }] });
   try {
-    const start = (fitted: Config) => startAgent(fitted, log, { health, kubernetes });
+    const start = async (fitted: Config) => {
+      const agent = await startAgent(fitted, log, { health, kubernetes });
+      kubernetes.begin();
+      return agent;
+    };
     if (config.podCIDRs.length > 0) await runFixed(kubernetes);
     else await supervise({ config, own, start, ended, log });
   } finally {

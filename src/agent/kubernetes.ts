@@ -58,7 +58,8 @@ export class Kubernetes {
   }
 
   /**
-   * Reads what is on disk, and begins to follow the API server; doesn't wait for it.
+   * Reads what is on disk. Where that is enough to serve pods, `begin` is left to the caller, to be called once they are: a
+   * list of thousands of nodes is a second that they would wait. Where it isn't, it has begun; nothing is waited for.
    * @throws KubeError KUBE_CONFIG when it is nowhere said where the API server is; KubeCacheError
    */
   static async open(
@@ -90,9 +91,16 @@ export class Kubernetes {
     const remembered = (await cache.restore(cached.OWN_NODE))?.objects.get(nodeName);
     const own = new OwnNode(nodeName, nodes, remembered);
     cache.keep(cached.OWN_NODE, own);
-    for (const { reflector } of following) reflector.start();
     const source = new KubernetesNodes(nodes, own);
-    return new Kubernetes({ http, own, nodes: source, ownPods, policyObjects, cache, following });
+    const kubernetes = new Kubernetes({ http, own, nodes: source, ownPods, policyObjects, cache, following });
+    const isKnown = own.node !== undefined && following.every(({ reflector }) => reflector.state !== "unknown");
+    if (!isKnown) kubernetes.begin();
+    return kubernetes;
+  }
+
+  /** Begins to follow the API server, if that hasn't begun yet. */
+  begin(): void {
+    for (const { reflector } of this.#following) reflector.start();
   }
 
   /** The API server, for people. */
