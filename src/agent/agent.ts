@@ -26,7 +26,7 @@ import { PeersFile } from "../routes/peers-file.ts";
 import { fixedSource, type Node, type NodeSource } from "../routes/source.ts";
 import { sys } from "../sys/node.ts";
 import { BgpKeeper } from "./bgp-keeper.ts";
-import { ClusterLife } from "./cluster-life.ts";
+import type { ClusterLife } from "./cluster-life.ts";
 import type { Config } from "./config.ts";
 import { EgressKeeper } from "./egress-keeper.ts";
 import { HalfMade } from "./half-made.ts";
@@ -112,7 +112,7 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
   await refuseWhenTaken(config.socket);
   globalThis.faultPoint?.("daemon.socket-free");
   const bootId = await readBootId();
-  const cluster = kubernetes === undefined ? undefined : new ClusterLife(config, kubernetes, log);
+  const cluster = await joinCluster(config, kubernetes, log);
   closers.push(() => cluster?.stop());
   let metrics: Metrics | undefined;
   const policy = await openPolicy(
@@ -205,7 +205,7 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
   );
   closers.push(() => files.stop());
   closers.push(health.enter(checksOf({ config, service, synced, files, policy })));
-  cluster?.begin({
+  const silence = cluster?.begin({
     isReady: () => synced() && files.pluginProblem === undefined && files.conflistProblem === undefined,
     look: async () => {
       const { strays } = await service.counts();
@@ -218,10 +218,22 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
       };
     },
   });
+  if (silence !== undefined) closers.push(silence);
   const { socket, podCIDRs } = config;
   const sourced = kubernetes === undefined ? { peers: config.peers } : { kubernetes: kubernetes.server };
   log.info({ socket, podCIDRs: podCIDRs.map(formatPrefix), ...sourced }, "serving");
   globalThis.faultPoint?.("daemon.serving");
+}
+
+/** Loaded only where there is a cluster. */
+async function joinCluster(
+  config: Config,
+  kubernetes: Kubernetes | undefined,
+  log: Log,
+): Promise<ClusterLife | undefined> {
+  if (kubernetes === undefined) return undefined;
+  const { ClusterLife } = await import("./cluster-life.ts");
+  return new ClusterLife(config, kubernetes, log);
 }
 
 async function openPeers(path: string | undefined, log: Log): Promise<NodeSource> {

@@ -37,7 +37,7 @@ export class ClusterLife {
   /** The pods of ADDs. */
   readonly pods: KnownPods;
   readonly #stopping = new AbortController();
-  readonly #parts: { stop(): Promise<void> }[] = [];
+  #missed: MissedAnnotations | undefined;
   readonly #log: Log;
 
   constructor(config: Pick<Config, "nodeName" | "node">, kubernetes: Kubernetes, log: Log) {
@@ -82,7 +82,7 @@ export class ClusterLife {
     });
     const tell = (notice: Notice) => this.#events.tell(notice);
     const missed = new MissedAnnotations(this.#kubernetes.ownPods, tell);
-    this.#parts.push({ stop: async () => missed.close() });
+    this.#missed = missed;
     return new AnnotationWishes({
       pods,
       onUnknown: (pod) => missed.added(pod),
@@ -91,21 +91,22 @@ export class ClusterLife {
     });
   }
 
-  /** Begins to speak for a node that serves. */
-  begin({ isReady, look }: NodeLife): void {
+  /** Begins to speak for a node that serves. @returns what ends that, before what it is about ends */
+  begin({ isReady, look }: NodeLife): () => Promise<void> {
     const { nodeName, node } = this.#config;
     const nodes = this.#kubernetes.own;
     const log = this.#log;
     const { startupTaint } = node;
-    this.#parts.push(
-      NodeKeeper.start({ nodeName, nodes, client: this.#client, startupTaint, isReady, log }),
-      watchTroubles({ look, tell: ({ reason, message }) => this.tell(reason, message), log }),
-    );
+    const keeper = NodeKeeper.start({ nodeName, nodes, client: this.#client, startupTaint, isReady, log });
+    const troubles = watchTroubles({ look, tell: ({ reason, message }) => this.tell(reason, message), log });
+    return async () => {
+      await Promise.all([keeper.stop(), troubles.stop()]);
+    };
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort();
-    for (const part of this.#parts) await part.stop();
+    this.#missed?.close();
     await this.#events.stop();
   }
 
