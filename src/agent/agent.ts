@@ -196,17 +196,12 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
   }
   undoHalfMade(service, netlink, log, closers);
   if (config.repair) closers.push(watchPods(service, netlink, bootId, log));
-  const files = keepCniFiles(
-    config,
-    record,
-    () => (synced() ? policy?.waitsFor : NOT_SYNCED),
-    log,
-    (reason, message) => cluster?.tell(reason, message),
-  );
+  const waitsFor = () => (synced() ? policy?.waitsFor : NOT_SYNCED);
+  const files = keepCniFiles(config, record, waitsFor, log, (reason, message) => cluster?.tell(reason, message));
   closers.push(() => files.stop());
   closers.push(health.enter(checksOf({ config, service, synced, files, policy })));
   const silence = cluster?.begin({
-    isReady: () => synced() && files.pluginProblem === undefined && files.conflistProblem === undefined,
+    isReady: () => (waitsFor() ?? files.pluginProblem ?? files.conflistProblem) === undefined,
     look: async () => {
       const { strays } = await service.counts();
       return {
