@@ -13,6 +13,9 @@ import { built } from "./plugin.ts";
 const MASKED = ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/sys/firmware"];
 const READ_ONLY = ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/** Where kubelet puts the token of a pod's service account. */
+export const SERVICE_ACCOUNT_DIR = "/var/run/secrets/kubernetes.io/serviceaccount";
+
 export interface AgentContainer {
   /** For the sandbox: `linux.securityContext`. */
   readonly sandbox: object;
@@ -22,15 +25,15 @@ export interface AgentContainer {
 
 /**
  * The first container of a file in deploy/, the one that does something to the node.
- * @param directory stands for the node's root: each hostPath is a directory in it, and /etc/flatnet the configuration's
+ * @param directory stands for the node's root: each hostPath is a directory in it, and so are those of the configuration and of the service account
  * @param real what is mounted from where it really is: hostPath to path, which the container sees under that path
- * @param args in the place of the manifest's
+ * @param env what kubelet sets, the variables of the manifest's among them
  */
 export function agentContainer(
   name: string,
   directory: string,
   real: Readonly<Record<string, string>>,
-  args?: readonly string[],
+  env: Readonly<Record<string, string>> = {},
 ): AgentContainer {
   const manifests = parseManifests(readFileSync(join(DEPLOY, name), "utf8"), name);
   const daemonSet = manifests.find(({ kind }) => kind === "DaemonSet") as unknown as V1DaemonSet;
@@ -50,15 +53,22 @@ export function agentContainer(
       propagation: mountPropagation === "HostToContainer" ? "PROPAGATION_HOST_TO_CONTAINER" : "PROPAGATION_PRIVATE",
     };
   });
+  const account = join(directory, SERVICE_ACCOUNT_DIR);
+  mkdirSync(account, { recursive: true });
   const programs = { "/usr/local/bin": dirname(built("flatnetd")), "/lib": "/usr/lib", "/lib64": "/usr/lib64" };
+  const readOnly = {
+    ...programs,
+    ...(spec.automountServiceAccountToken !== false && { [SERVICE_ACCOUNT_DIR]: account }),
+  };
   return {
     sandbox: { namespaceOptions: { network: spec.hostNetwork === true ? "NODE" : "POD", pid: "CONTAINER" } },
     container: {
       command: container.command,
-      args: args ?? container.args,
+      args: container.args?.map((arg) => arg.replace(/\$\((\w+)\)/g, (_, variable: string) => env[variable] ?? "")),
+      envs: Object.entries(env).map(([key, value]) => ({ key, value })),
       mounts: [
         ...mounts,
-        ...Object.entries(programs).map(([containerPath, hostPath]) => ({ containerPath, hostPath, readonly: true })),
+        ...Object.entries(readOnly).map(([containerPath, hostPath]) => ({ containerPath, hostPath, readonly: true })),
       ],
       linux: { securityContext: securityContext(container) },
     },

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// flatnetd in a container of a real containerd with the security context and the mounts that the DaemonSet gives it: not
+// flatnetd in a container of a real containerd with the security context, the mounts and the configuration that the manifests give it: not
 // privileged, few capabilities, a root file system that is read-only, the runtime's seccomp profile.
 
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { parse, stringify } from "yaml";
+import { grantedRights } from "../../scripts/manifests/rights.ts";
 import { DEPLOY, parseManifests } from "../../scripts/manifests.ts";
-import { agentContainer } from "../helpers/agent-container.ts";
+import { agentContainer, SERVICE_ACCOUNT_DIR } from "../helpers/agent-container.ts";
+import { createFabric, nodeAddresses } from "../helpers/cluster/fabric.ts";
 import { type Containerd, startContainerd } from "../helpers/containerd/containerd.ts";
 import { REFERENCE_PLUGINS } from "../helpers/containerd/node.ts";
 import { Cleanup, run, waitFor } from "../helpers/daemon.ts";
+import { type ApiServer, KUBERNETES_SERVICE_ADDRESS, writeServiceAccount } from "../helpers/kube-api/api-server.ts";
+import { AGENT_TOKEN, startDouble } from "../helpers/kube-api/double.ts";
+import { startRelay } from "../helpers/kube-api/relay.ts";
 import { canUseKernel, createNetns, inNetns, type Netns } from "../helpers/netns.ts";
 import { PAUSE_IMAGE } from "../helpers/pause/image.ts";
 
@@ -20,11 +24,21 @@ import { PAUSE_IMAGE } from "../helpers/pause/image.ts";
 const RUN = "/run/flatnet";
 const CIDRS = ["10.79.8.0/24", "fd00:79:8::/64"];
 
+/** As kubelet registers it, and the controller gives it its subnets. */
+function nodeOf(n: number): object {
+  const addresses = nodeAddresses(n).map((address) => ({ type: "InternalIP", address }));
+  const podCIDRs = [`10.79.${7 + n}.0/24`, `fd00:79:${7 + n}::/64`];
+  const taints = [{ key: "flatnet.dev/agent-not-ready", effect: "NoSchedule" }];
+  const spec = { podCIDR: podCIDRs[0], podCIDRs, taints };
+  return { metadata: { name: `node-${n}` }, spec, status: { addresses } };
+}
+
 describe.runIf(canUseKernel())("the agent in the DaemonSet's container", () => {
   const cleanup = new Cleanup();
   let netns: Netns;
   let containerd: Containerd;
   let directory: string;
+  let api: ApiServer;
   let container: string;
   let real: Record<string, string>;
 
@@ -36,6 +50,13 @@ describe.runIf(canUseKernel())("the agent in the DaemonSet's container", () => {
     netns = await createNetns("container", cleanup);
     // A namespace has its first values from the machine, which may be a router.
     await run(inNode("sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0"));
+    const fabric = await createFabric(KUBERNETES_SERVICE_ADDRESS, cleanup);
+    await fabric.join(netns, nodeAddresses(1));
+    const double = await startDouble({ tls: true });
+    cleanup.add(() => double.close());
+    api = double;
+    await startRelay({ netns: fabric.netns, address: KUBERNETES_SERVICE_ADDRESS, port: 443 }, api.url, cleanup);
+    for (const n of [1, 2]) await api.admin.create("/api/v1/nodes", nodeOf(n));
     directory = mkdtempSync(join(tmpdir(), "agent-container-"));
     cleanup.add(() => rmSync(directory, { recursive: true, force: true }));
     const cni = { binDir: join(directory, "opt/cni/bin"), confDir: join(directory, "etc/cni/net.d") };
@@ -53,13 +74,13 @@ describe.runIf(canUseKernel())("the agent in the DaemonSet's container", () => {
     await cleanup.run();
   });
 
-  /** As the DaemonSet's but for Kubernetes, and for what a runtime of the test's own has in places of its own. */
+  /** As the DaemonSet's but for what a runtime of the test's own has in places of its own. */
   async function startAgent(): Promise<string> {
     const [configMap] = parseManifests(readFileSync(join(DEPLOY, "base/config.yaml"), "utf8"), "config.yaml");
     const text = (configMap as unknown as { data: Record<string, string> }).data["config.yaml"] ?? "";
-    const { kubernetes: _, node: __, ...config } = parse(text);
     mkdirSync(join(directory, "etc/flatnet"), { recursive: true });
-    writeFileSync(join(directory, "etc/flatnet/config.yaml"), stringify({ ...config, podCIDRs: CIDRS }));
+    writeFileSync(join(directory, "etc/flatnet/config.yaml"), text);
+    writeServiceAccount(join(directory, SERVICE_ACCOUNT_DIR), { ca: api.ca, token: AGENT_TOKEN });
     const namespaces = join(containerd.endpoint, "../state/io.containerd.grpc.v1.cri/netns");
     mkdirSync(namespaces, { recursive: true });
     // On a node everything is mounted so that it is seen in other mount namespaces.
@@ -68,12 +89,13 @@ describe.runIf(canUseKernel())("the agent in the DaemonSet's container", () => {
     await containerd.inside("mkdir", RUN);
     real = { "/run/netns": namespaces, "/proc/sys/net": "/proc/sys/net", [RUN]: RUN };
     mkdirSync(join(directory, "log"));
-    return await start("flatnetd", "flatnet.yaml", ["--config=/etc/flatnet/config.yaml", "--node-name=node-1"]);
+    const service = { KUBERNETES_SERVICE_HOST: KUBERNETES_SERVICE_ADDRESS, KUBERNETES_SERVICE_PORT: "443" };
+    return await start("flatnetd", "flatnet.yaml", { NODE_NAME: "node-1", ...service });
   }
 
   /** Starts the container of a manifest in a sandbox of its own. */
-  async function start(name: string, manifest: string, args?: readonly string[]): Promise<string> {
-    const asked = agentContainer(manifest, directory, real, args);
+  async function start(name: string, manifest: string, env?: Record<string, string>): Promise<string> {
+    const asked = agentContainer(manifest, directory, real, env);
     const plain = containerd.sandboxConfig(name);
     const sandboxConfig = {
       ...plain,
@@ -92,6 +114,23 @@ describe.runIf(canUseKernel())("the agent in the DaemonSet's container", () => {
     expect(await run(inNode(process.execPath, "-e", ask))).toBe("200\n");
     expect(existsSync(join(directory, "opt/cni/bin/flatnet"))).toBe(true);
     expect(existsSync(join(directory, "etc/cni/net.d/10-flatnet.conflist"))).toBe(true);
+  });
+
+  test("has told the cluster so, and asked it for nothing that it has no right to", async () => {
+    const ownNode = () => api.admin.get("/api/v1/nodes/node-1");
+    await waitFor(async () => JSON.stringify((await ownNode()).spec?.["taints"] ?? []) === "[]");
+    await waitFor(async () => JSON.stringify((await ownNode()).status).includes('"NetworkUnavailable"'));
+    const rights = grantedRights();
+    const asked = api
+      .audit()
+      .map(({ verb, resource, group }) => `${verb} ${resource}${group === "" ? "" : `.${group}`}`);
+    expect(asked).toEqual(expect.arrayContaining(["watch nodes", "patch nodes", "patch nodes/status"]));
+    expect(asked.filter((right) => !rights.has(right))).toEqual([]);
+  });
+
+  test("has routes to the other node", async () => {
+    expect(await run(inNode("ip", "route", "show", "proto", "70"))).toContain("10.79.9.0/24 via 192.0.2.2");
+    expect(await run(inNode("ip", "-6", "route", "show", "proto", "70"))).toContain("fd00:79:9::/64 via 2001:db8::2");
   });
 
   test("is confined as the manifest says", async () => {
@@ -138,7 +177,7 @@ describe.runIf(canUseKernel())("the agent in the DaemonSet's container", () => {
     expect(
       log()
         .split("\n")
-        .filter((line) => /"level":"(warn|error|fatal)"|EPERM|EACCES|EROFS/.test(line)),
+        .filter((line) => /"level":"(error|fatal)"|EPERM|EACCES|EROFS/.test(line)),
     ).toEqual([]);
   });
 
