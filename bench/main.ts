@@ -16,6 +16,7 @@ import { Bench, type Case } from "./bench.ts";
 import { burstCases } from "./cases/bursts.ts";
 import { daemonCases } from "./cases/daemon.ts";
 import { ipamCases } from "./cases/ipam.ts";
+import { kubernetesCases } from "./cases/kubernetes.ts";
 import { routeCases } from "./cases/routes.ts";
 import { trafficCases } from "./cases/traffic.ts";
 import { verbCases } from "./cases/verbs.ts";
@@ -27,6 +28,7 @@ const CASES: readonly Case[] = [
   ...burstCases,
   ...ipamCases,
   ...routeCases,
+  ...kubernetesCases,
   ...trafficCases,
   ...daemonCases,
 ];

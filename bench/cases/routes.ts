@@ -35,7 +35,7 @@ const BUDGETS: Partial<Record<keyof Samples, Budget>> = {
   "one change of a known set": { oursAtMost: 5 },
 };
 
-async function uplink(bench: Bench, netns: Netns): Promise<void> {
+export async function uplink(bench: Bench, netns: Netns): Promise<void> {
   const fabric = await createNetns("fabric", bench.cleanup);
   await run(inNetns(netns.path, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/keep_addr_on_down"));
   await joinByCable({ netns, ifname: "eth0", addresses: ADDRESSES }, { netns: fabric, ifname: "eth0", addresses: [] });
