@@ -3,6 +3,7 @@
 // How objects stand in the cache: as JSON of the parsed values. Records are additive: a reader fills in what an older program
 // did not write, and passes over what a newer one did.
 import { crc32 } from "node:zlib";
+import type { ClusterNetworkPolicy } from "./cluster-network-policy.ts";
 import type { NetworkPolicy } from "./network-policy.ts";
 import type { KubeNamespace, KubeNode, KubePod } from "./objects.ts";
 
@@ -45,10 +46,20 @@ export const OWN_PODS: CachedKind<KubePod> = { ...PODS, name: "own-pods" };
 
 export const NAMESPACES: CachedKind<KubeNamespace> = { name: "namespaces", version: 1, defaults: { labels: {} } };
 
+/**
+ * What would allow more to a program that doesn't know a field of it needs another version. JSON has no undefined: a field that isn't
+ * there is one that was, and here it means something.
+ */
 export const NETWORK_POLICIES: CachedKind<NetworkPolicy> = {
   name: "network-policies",
   version: 1,
   defaults: { uid: "", podSelector: undefined, ingress: undefined, egress: undefined, problems: [] },
+};
+
+export const CLUSTER_NETWORK_POLICIES: CachedKind<ClusterNetworkPolicy> = {
+  name: "cluster-network-policies",
+  version: 1,
+  defaults: { uid: "", subject: undefined, problems: [] },
 };
 
 /** A record that is not as it was written. */

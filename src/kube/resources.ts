@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What flatnet watches.
+import type { ClusterNetworkPolicy } from "./cluster-network-policy.ts";
 import type { NetworkPolicy } from "./network-policy.ts";
 import type { KubeNamespace, KubeNode, KubePod } from "./objects.ts";
+import { parseClusterNetworkPolicy } from "./parse-cluster-network-policy.ts";
 import { parseNamespace } from "./parse-namespace.ts";
 import { parseNetworkPolicy } from "./parse-network-policy.ts";
 import { parseNode } from "./parse-node.ts";
@@ -21,6 +23,13 @@ export const NETWORK_POLICIES: Resource<NetworkPolicy> = {
   what: "network policies",
   path: "/apis/networking.k8s.io/v1/networkpolicies",
   parse: parseNetworkPolicy,
+};
+
+/** Of an API that a cluster need not have: it is a CustomResourceDefinition. */
+export const CLUSTER_NETWORK_POLICIES: Resource<ClusterNetworkPolicy> = {
+  what: "cluster network policies",
+  path: "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies",
+  parse: parseClusterNetworkPolicy,
 };
 
 /** The pods of one node: what it needs of them costs the API server nothing of the others. */
