@@ -66,7 +66,7 @@ test("a name and a subnet are enough", () => {
     sysctlDir: "/proc/sys/net",
     node: { startupTaint: undefined },
     cni: { binDir: undefined, confDir: undefined, confName: "10-flatnet.conflist", chained: [] },
-    policy: { enabled: false, onUnknown: "deny", allowFromNode: true },
+    policy: { enabled: false, onUnknown: "deny", allowFromNode: true, clusterPolicies: false },
     routes: STATIC,
   });
   expect(podCIDRs.map(formatPrefix)).toEqual(["10.244.1.0/24"]);
@@ -119,7 +119,7 @@ healthAddress: 127.0.0.1:26219
 sysctlDir: /h
 node: { startupTaint: flatnet.dev/agent-not-ready }
 cni: { binDir: /b, confDir: /c, confName: 1.conflist, chained: [{ type: x }] }
-policy: { enabled: false, onUnknown: allow, allowFromNode: false }
+policy: { enabled: false, onUnknown: allow, allowFromNode: false, clusterPolicies: true }
 routes:
   mode: bgp
   table: 100
@@ -152,7 +152,7 @@ routes:
     sysctlDir: "/h",
     node: { startupTaint: "flatnet.dev/agent-not-ready" },
     cni: { binDir: "/b", confDir: "/c", confName: "1.conflist", chained: [{ type: "x" }] },
-    policy: { enabled: false, onUnknown: "allow", allowFromNode: false },
+    policy: { enabled: false, onUnknown: "allow", allowFromNode: false, clusterPolicies: true },
     routes: {
       mode: "bgp",
       table: 100,
@@ -501,7 +501,12 @@ test("health has an address of its own", () => {
 
 test("policies are enforced with Kubernetes unless somebody says not, and never without", () => {
   const inKubernetes = ["--node-name", "node1", "--kubernetes", "true"];
-  expect(parse(inKubernetes).policy).toEqual({ enabled: true, onUnknown: "deny", allowFromNode: true });
+  expect(parse(inKubernetes).policy).toEqual({
+    enabled: true,
+    onUnknown: "deny",
+    allowFromNode: true,
+    clusterPolicies: false,
+  });
   expect(parse([...inKubernetes, "--policy", "false"]).policy.enabled).toBe(false);
   expect(parse([...inKubernetes, "--policy-on-unknown", "allow"]).policy.onUnknown).toBe("allow");
   expect(() => parse([...GOOD, "--policy", "true"])).toThrow(/^--policy needs --kubernetes/);

@@ -77,6 +77,8 @@ export interface PolicyConf {
   readonly onUnknown: "deny" | "allow";
   /** Whether the node reaches its own pods whatever their policies say: kubelet's probes come from there. */
   readonly allowFromNode: boolean;
+  /** Whether ClusterNetworkPolicy (policy.networking.k8s.io/v1alpha2) is enforced too; the agent must be allowed to read it. */
+  readonly clusterPolicies: boolean;
 }
 
 /** What the daemon puts where runtimes look for plugins and networks. */
@@ -255,6 +257,7 @@ const Schema = v.strictObject({
       enabled: v.optional(v.boolean()),
       onUnknown: v.optional(v.picklist(["deny", "allow"], "is neither deny nor allow"), "deny"),
       allowFromNode: v.optional(v.boolean(), true),
+      clusterPolicies: v.optional(v.boolean(), false),
     }),
     {},
   ),

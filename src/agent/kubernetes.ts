@@ -9,7 +9,7 @@ import { type ConnectionOptions, openConnection } from "../kube/connection.ts";
 import { KubeHttp } from "../kube/http.ts";
 import type { KubePod } from "../kube/objects.ts";
 import { type KubeObject, Reflector, type Resource } from "../kube/reflector.ts";
-import { NAMESPACES, NETWORK_POLICIES, NODES, PODS, podsOf } from "../kube/resources.ts";
+import { CLUSTER_NETWORK_POLICIES, NAMESPACES, NETWORK_POLICIES, NODES, PODS, podsOf } from "../kube/resources.ts";
 import type { NodeSource } from "../routes/source.ts";
 import type { Config } from "./config.ts";
 import { CountedWire } from "./counted-wire.ts";
@@ -86,6 +86,9 @@ export class Kubernetes {
           pods: await follow("all pods", PODS, cached.PODS),
           namespaces: await follow("namespaces", NAMESPACES, cached.NAMESPACES),
           policies: await follow("networkpolicies", NETWORK_POLICIES, cached.NETWORK_POLICIES),
+          clusterPolicies: policy.clusterPolicies
+            ? await follow("clusternetworkpolicies", CLUSTER_NETWORK_POLICIES, cached.CLUSTER_NETWORK_POLICIES)
+            : undefined,
         }
       : undefined;
     const remembered = (await cache.restore(cached.OWN_NODE))?.objects.get(nodeName);

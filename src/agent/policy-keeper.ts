@@ -5,6 +5,7 @@
 // nothing is known, what a daemon before left stays in force.
 import type { AllocationRecord, PodName } from "../ipam/records.ts";
 import type { AttachmentGuard } from "../ipam/service.ts";
+import type { ClusterNetworkPolicy } from "../kube/cluster-network-policy.ts";
 import type { Change, Collection } from "../kube/collection.ts";
 import type { NetworkPolicy } from "../kube/network-policy.ts";
 import { type KubeNamespace, type KubePod, keyOf, type ObjectKey } from "../kube/objects.ts";
@@ -44,6 +45,8 @@ export interface PolicyObjects {
   readonly pods: Collection<KubePod>;
   readonly namespaces: Collection<KubeNamespace>;
   readonly policies: Collection<NetworkPolicy>;
+  /** undefined where they aren't looked at. */
+  readonly clusterPolicies: Collection<ClusterNetworkPolicy> | undefined;
 }
 
 export interface PolicyKeeperOptions {
@@ -126,7 +129,16 @@ export class PolicyKeeper implements AttachmentGuard {
     if (!table.samples) log.warn("this kernel has no NFLOG: packets that policies deny aren't in the log");
     const keeper = new PolicyKeeper(options, model, table);
     keeper.#follow(objects.namespaces, (key, namespace) => model.setNamespace(key, namespace));
-    keeper.#follow(objects.policies, (key, policy) => keeper.#setPolicy(key, policy));
+    keeper.#follow(objects.policies, (key, policy) => {
+      model.setPolicy(key, policy);
+      keeper.#warn("NetworkPolicy", key, policy);
+    });
+    if (objects.clusterPolicies !== undefined) {
+      keeper.#follow(objects.clusterPolicies, (key, policy) => {
+        model.setClusterPolicy(key, policy);
+        keeper.#warn("ClusterNetworkPolicy", key, policy);
+      });
+    }
     keeper.#follow(objects.pods, (key, pod) => {
       keeper.#found.delete(key);
       model.setPod(key, pod);
@@ -228,8 +240,9 @@ export class PolicyKeeper implements AttachmentGuard {
 
   /** Whether all that policies are made of is known. */
   #look(): void {
-    const { pods, namespaces, policies } = this.#options.objects;
-    if (this.#isKnown || [pods, namespaces, policies].some(({ state }) => state === "unknown")) return;
+    const { pods, namespaces, policies, clusterPolicies } = this.#options.objects;
+    const isAnyUnknown = [pods, namespaces, policies, clusterPolicies].some((one) => one?.state === "unknown");
+    if (this.#isKnown || isAnyUnknown) return;
     this.#isKnown = true;
     this.#model.setPoliciesKnown(true);
     this.#known.resolve();
@@ -244,12 +257,11 @@ export class PolicyKeeper implements AttachmentGuard {
     clearTimeout(timer);
   }
 
-  #setPolicy(key: ObjectKey, policy: NetworkPolicy | undefined): void {
-    this.#model.setPolicy(key, policy);
+  #warn(kind: string, key: ObjectKey, policy: { readonly problems: readonly string[] } | undefined): void {
     if (policy === undefined || policy.problems.length === 0) return;
     const { problems } = policy;
     this.#options.log.warn(
-      { policy: key, problems },
+      { kind, policy: key, problems },
       "a network policy has parts that can't be used and allow nothing",
     );
   }

@@ -27,6 +27,8 @@ const WATCH_SECONDS = 300;
 const SILENCE_MS = 180_000;
 /** Where no bookmark has ever come a quiet watch may be a live one, up to its end and this much. */
 const OVERTIME_MS = 30_000;
+/** Where an API isn't served, so long later somebody may have installed it, in milliseconds. */
+const NOT_SERVED_MS = 30_000;
 /** A watch that ends sooner and without an event was none. */
 const SHORT_WATCH_MS = 1000;
 
@@ -45,6 +47,8 @@ export interface Resource<T extends KubeObject> {
   /** Only those that match: "spec.nodeName=node-1". */
   readonly fieldSelector?: string;
   readonly labelSelector?: string;
+  /** An API that a cluster need not have: where it isn't served (404) there are none of its objects. */
+  readonly optional?: true;
   /** Never throws; undefined for what isn't such an object at all. */
   parse(raw: unknown): T | undefined;
 }
@@ -84,6 +88,8 @@ export class Reflector<T extends KubeObject> implements Collection<T> {
   /** The next step is a list. */
   #mustList = true;
   #bookmarksCome = false;
+  /** How often in a row the API was not there. */
+  #absences = 0;
   /** How many watches in a row have been given up for their silence. */
   #silences = 0;
   #running: Promise<void> | undefined;
@@ -149,7 +155,8 @@ export class Reflector<T extends KubeObject> implements Collection<T> {
         else await this.#watch();
       } catch (error) {
         if (this.#stopping.signal.aborted) return;
-        await this.#failed(error);
+        if (this.#isNotServed(error)) await this.#absent();
+        else await this.#failed(error);
       }
     }
   }
@@ -160,6 +167,26 @@ export class Reflector<T extends KubeObject> implements Collection<T> {
     this.#tell([]);
     const atLeastMs = error instanceof KubeError ? error.retryAfterMs : undefined;
     await this.#sleep(this.#backoff.next(this.#clock.elapsedMs(), this.#clock.random(), atLeastMs));
+  }
+
+  #isNotServed(error: unknown): boolean {
+    return this.#resource.optional === true && error instanceof KubeError && error.code === "KUBE_NOT_FOUND";
+  }
+
+  /** What was there is only given up when it is said twice: an API server that has just begun may not know all of its APIs. */
+  async #absent(): Promise<void> {
+    this.#mustList = true;
+    this.#absences++;
+    if (this.#objects.size === 0 || this.#absences > 1) {
+      const changes = [...this.#objects.keys()].flatMap((key) => this.#replace(key, undefined));
+      const first = this.#state !== "synced";
+      this.#version = undefined;
+      this.#state = "synced";
+      this.#failure = undefined;
+      this.#confirm();
+      this.#tell(changes, first);
+    }
+    await this.#sleep(NOT_SERVED_MS);
   }
 
   async #list(): Promise<void> {
@@ -174,6 +201,7 @@ export class Reflector<T extends KubeObject> implements Collection<T> {
     }
     this.#version = listed.version;
     this.#versionUnusable = false;
+    this.#absences = 0;
     this.#mustList = false;
     this.#unreadable = listed.unreadable;
     this.#failure = undefined;

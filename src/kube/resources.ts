@@ -25,10 +25,11 @@ export const NETWORK_POLICIES: Resource<NetworkPolicy> = {
   parse: parseNetworkPolicy,
 };
 
-/** Of an API that a cluster need not have: it is a CustomResourceDefinition. */
+/** A CustomResourceDefinition, which clusters needn't have. */
 export const CLUSTER_NETWORK_POLICIES: Resource<ClusterNetworkPolicy> = {
   what: "cluster network policies",
   path: "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies",
+  optional: true,
   parse: parseClusterNetworkPolicy,
 };
 
