@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// flatnetd in a container of a real containerd with the security context, the mounts and the configuration that the manifests give it: not
-// privileged, few capabilities, a root file system that is read-only, the runtime's seccomp profile.
+// flatnetd in a container of a real containerd with the security context, the mounts and the configuration that the
+// manifests give it: not privileged, few capabilities, a root file system that is read-only, the runtime's seccomp profile.
 
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
