@@ -45,8 +45,8 @@ export interface PolicyObjects {
   readonly pods: Collection<KubePod>;
   readonly namespaces: Collection<KubeNamespace>;
   readonly policies: Collection<NetworkPolicy>;
-  /** undefined where they aren't looked at. */
-  readonly clusterPolicies: Collection<ClusterNetworkPolicy> | undefined;
+  /** Absent where they aren't looked at. */
+  readonly clusterPolicies?: Collection<ClusterNetworkPolicy> | undefined;
 }
 
 export interface PolicyKeeperOptions {

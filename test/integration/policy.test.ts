@@ -45,6 +45,7 @@ const WEB = {
   },
 };
 const POLICIES = "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies";
+const CLUSTER_POLICIES = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies";
 const PODS = "/api/v1/namespaces/shop/pods";
 
 class Site {
@@ -153,6 +154,42 @@ describe.runIf(canUseKernel())("network policies", () => {
       (await site.nft("list", "map", "inet", "flatnet_policy", "ingress4")).includes(web.addresses[0] as string),
     );
     await Promise.all(floods.map((one) => one.stop()));
+  });
+
+  test("of the whole cluster go before those of a namespace, where they are asked for", async () => {
+    const site = await Site.open({ policy: { clusterPolicies: true } });
+    await site.api.admin.create(POLICIES, WEB);
+    await site.start();
+    const web = await site.run("web", { app: "web" });
+    const client = await site.run("client", { app: "client" });
+    const inbox = await openMailbox(web.pod.netns.path, site.cleanup);
+    const send = async (label: string) => {
+      const targets = targetsOf(web.addresses, inbox.port, label);
+      return flood(client.pod.netns.path, { targets, intervalUs: 2000 }, site.cleanup);
+    };
+    const before = await send("before");
+    await waitFor(() => labelsIn(inbox).length === 2);
+    await before.stop();
+    await site.api.admin.create(CLUSTER_POLICIES, {
+      metadata: { name: "nobody" },
+      spec: {
+        tier: "Admin",
+        priority: 10,
+        subject: { namespaces: {} },
+        ingress: [{ action: "Deny", from: [{ namespaces: {} }] }],
+      },
+    });
+    // The client has policies of its own then, which it hadn't.
+    await waitFor(async () =>
+      (await site.nft("list", "map", "inet", "flatnet_policy", "ingress4")).includes(client.addresses[0] as string),
+    );
+    const after = await send("after");
+    await after.stop();
+    expect(labelsIn(inbox)).toEqual(["before4", "before6"]);
+    await site.api.admin.delete(`${CLUSTER_POLICIES}/nobody`);
+    const again = await send("again");
+    await waitFor(() => labelsIn(inbox).length === 4);
+    await again.stop();
   });
 
   test("are in force before a pod's first packet, also when the daemon is killed and restarted meanwhile", async () => {

@@ -14,7 +14,18 @@ export interface Kind {
 }
 
 function kind(group: string, name: string, plural: string, namespaced: boolean, statusApart = false): Kind {
-  return { name, plural, group, apiVersion: group === "" ? "v1" : `${group}/v1`, namespaced, statusApart };
+  return {
+    name,
+    plural,
+    group,
+    apiVersion: group === "" ? "v1" : `${group}/${versionOf(group)}`,
+    namespaced,
+    statusApart,
+  };
+}
+
+function versionOf(group: string): string {
+  return group === "policy.networking.k8s.io" ? "v1alpha2" : "v1";
 }
 
 const KINDS: readonly Kind[] = [
@@ -24,6 +35,7 @@ const KINDS: readonly Kind[] = [
   kind("", "Event", "events", true),
   kind("events.k8s.io", "Event", "events", true),
   kind("networking.k8s.io", "NetworkPolicy", "networkpolicies", true),
+  kind("policy.networking.k8s.io", "ClusterNetworkPolicy", "clusternetworkpolicies", false),
 ];
 
 /** What a path means. */
@@ -39,9 +51,10 @@ export interface Target {
 
 /** "/api/v1/namespaces/web/pods/a/status"; undefined for what the double hasn't. */
 export function targetOf(path: string): Target | undefined {
-  const match = /^\/(?:api|apis\/([^/]+))\/v1\/(.+)$/.exec(path);
+  const match = /^\/(?:api|apis\/([^/]+))\/(v1|v1alpha2)\/(.+)$/.exec(path);
   if (match === null) return undefined;
-  const [, group = "", rest = ""] = match;
+  const [, group = "", version, rest = ""] = match;
+  if (version !== versionOf(group)) return undefined;
   const parts = rest.split("/").map(decodeURIComponent);
   const inNamespace = parts[0] === "namespaces" && parts.length > 2;
   const [plural, name = "", subresource = ""] = inNamespace ? parts.slice(2) : parts;
