@@ -80,9 +80,9 @@ describe.runIf(assets !== "" && canUseKernel())("a real API server", () => {
     const requests = plane.audit().filter(({ user }) => user.startsWith("system:serviceaccount:"));
     expect(requests.filter(({ status }) => status === 401 || status === 403)).toEqual([]);
     const asked = requests.map(({ verb, resource, group }) => `${verb} ${resource}${group === "" ? "" : `.${group}`}`);
-    expect(new Set(asked)).toEqual(new Set([...grantedRights()].filter((right) => !OF_POLICIES.test(right))));
+    expect(new Set(asked)).toEqual(new Set([...grantedRights()].filter((right) => !OF_CLUSTER_POLICIES.test(right))));
   });
 });
 
-/** What is asked for where policies are enforced. */
-const OF_POLICIES = / (namespaces|networkpolicies|clusternetworkpolicies)\b/;
+/** What is asked for only where the configuration wants the policies of the whole cluster enforced. */
+const OF_CLUSTER_POLICIES = / clusternetworkpolicies\b/;
