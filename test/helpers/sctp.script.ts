@@ -11,6 +11,7 @@ import { writeSync } from "node:fs";
 import { formatAddress, parseAddress } from "../../src/net/address.ts";
 import { sys } from "../../src/sys/bun.ts";
 import { SysError } from "../../src/sys/sys.ts";
+import { crc32c } from "./crc32c.ts";
 import type { SctpAnswer, SctpProbe, SctpProbed } from "./sctp.ts";
 
 const { symbols: libc } = dlopen("libc.so.6", {
@@ -82,16 +83,6 @@ function decode(bytes: Uint8Array): { packet: Packet; intact: boolean } | undefi
     cookie: hasCookie ? bytes.subarray(FIXED + 4, FIXED + view.getUint16(FIXED + 2)) : new Uint8Array(0),
   };
   return { packet, intact: crc32c(bytes) === checksum };
-}
-
-/** RFC 9260, appendix A; the checksum's own place has to hold zeros. It is sent with its low byte first. */
-function crc32c(bytes: Uint8Array): number {
-  let crc = 0xffff_ffff;
-  for (const byte of bytes) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f6_3b78 : 0);
-  }
-  return ~crc >>> 0;
 }
 
 /** struct sockaddr_in or sockaddr_in6 (include/uapi/linux/in.h, in6.h); a raw socket has no port. */
