@@ -3,7 +3,8 @@
 // The sender of flood.ts, run by Bun in a network namespace: each datagram from a socket of its own, so that each is a
 // connection's first packet.
 //
-//     flood.script.ts FLOOD    prints "ready", sends until stdin ends, and prints how many of them went, by label
+//     flood.script.ts FLOOD    prints "ready", sends until stdin ends and at least some went to each target, and prints
+//                              how many went, by label
 import { dlopen } from "bun:ffi";
 import { parseAddress } from "../../src/net/address.ts";
 import { sys } from "../../src/sys/bun.ts";
@@ -33,12 +34,19 @@ const { targets, intervalUs }: Flood = JSON.parse(process.argv[2] ?? "");
 const streams = targets.map(({ address, port, label }) => {
   return { to: socketAddress(address, port), family: address.includes(":") ? 10 : 2, label, sent: 0 };
 });
+/** At least so many go to each target, if they do within this time behind the end. */
+const LEAST = 20;
+const PATIENCE_MS = 5000;
 const ended = new Uint8Array(8);
 new DataView(ended.buffer).setInt16(4, POLLIN, true);
 const encoder = new TextEncoder();
 process.stdout.write("ready\n");
-// At the end of stdin it can be read.
-while (libc.poll(ended, 1, 0) === 0) {
+let endedAt = Number.POSITIVE_INFINITY;
+for (;;) {
+  // At the end of stdin it can be read.
+  if (endedAt === Number.POSITIVE_INFINITY && libc.poll(ended, 1, 0) !== 0) endedAt = sys.now();
+  const over = sys.now() - endedAt;
+  if (over > PATIENCE_MS || (over >= 0 && streams.every(({ sent }) => sent >= LEAST))) break;
   for (const stream of streams) {
     const fd = sys.socket(stream.family, SOCK_DGRAM, 0);
     const text = encoder.encode(`${stream.label} ${stream.sent}`);
