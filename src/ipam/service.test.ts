@@ -405,6 +405,66 @@ test("what was added again in another boot is not retired for what was seen of i
   expect(await next.retire(seen)).toBe(false);
 });
 
+describe("a guard", () => {
+  /** Remembers whom it let in, in order; `gate` may keep it waiting or refuse. */
+  function guarded() {
+    const disk = new MemoryDisk();
+    const told: string[] = [];
+    const options: { gate: () => Promise<void> } = { gate: async () => {} };
+    const service = new IpamService(new MemoryStore(disk), disk.snapshot(), {
+      subnets: prefixes("10.0.0.0/24"),
+      bootId: BOOT_ID,
+      guard: {
+        admit: async (record) => {
+          const key = attachmentKey(record.attachment);
+          told.push(`${key} ${disk.snapshot().allocations.has(key) ? "durable" : "not yet"}`);
+          await options.gate();
+        },
+        dismiss: (record) => {
+          const key = attachmentKey(record.attachment);
+          told.push(`${key} ${disk.snapshot().allocations.has(key) ? "still there" : "gone"}`);
+        },
+      },
+    });
+    return { disk, told, options, service };
+  }
+
+  test("knows of an attachment when it is durable, before the answer, and of its end when that is", async () => {
+    const { service, told, options } = guarded();
+    const gate = Promise.withResolvers<void>();
+    options.gate = () => gate.promise;
+    const outcome = outcomeOf(service.allocate(request("a")));
+    await quiet();
+    expect([told, outcome]).toEqual([["pods/a/eth0 durable"], {}]);
+    gate.resolve();
+    await quiet();
+    expect(outcome.value).toMatchObject({ existed: false });
+    await service.allocate(request("a"));
+    await service.release(attachment("a"));
+    await service.release(attachment("a"));
+    expect(told).toEqual(["pods/a/eth0 durable", "pods/a/eth0 durable", "pods/a/eth0 gone"]);
+  });
+
+  test("that refuses fails the ADD, which leaves nothing that it made", async () => {
+    const { service, told, options, disk } = guarded();
+    options.gate = () => Promise.reject(new Error("not today"));
+    await expect(service.allocate(request("a"))).rejects.toMatchObject({
+      code: "IPAM_EFFECT",
+      message: "the policies of pods/a/eth0 could not be enforced: not today",
+    });
+    expect(disk.snapshot().allocations.size).toBe(0);
+    expect(told).toEqual(["pods/a/eth0 durable", "pods/a/eth0 gone"]);
+  });
+
+  test("that refuses an attachment which was there before takes nothing from it", async () => {
+    const { service, options, disk } = guarded();
+    await service.allocate(request("a"));
+    options.gate = () => Promise.reject(new Error("not today"));
+    await expect(service.allocate(request("a"))).rejects.toMatchObject({ code: "IPAM_EFFECT" });
+    expect(disk.snapshot().allocations.size).toBe(1);
+  });
+});
+
 describe("effects", () => {
   const WITH_PORT = { portMappings: [PORT] };
 

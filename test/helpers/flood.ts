@@ -2,7 +2,7 @@
 //
 // Datagrams that are sent without a pause, from before there is a way: as soon as there is one, the first is on it.
 import { BUN } from "./bun.ts";
-import { type Cleanup, type Daemon, startDaemon } from "./daemon.ts";
+import { type Cleanup, type Daemon, startDaemon, waitFor } from "./daemon.ts";
 import { inNetns } from "./netns.ts";
 
 const SCRIPT = new URL("./flood.script.ts", import.meta.url).pathname;
@@ -29,6 +29,8 @@ export async function flood(netns: string, what: Flood, cleanup: Cleanup): Promi
   return {
     stop: async () => {
       await daemon.stop("close stdin");
+      // A process may be gone before what it said has been read.
+      await waitFor(() => daemon.output().includes("}\n"));
       return JSON.parse(daemon.output().split("\n")[1] ?? "");
     },
   };
