@@ -154,7 +154,7 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
     sessions: () => bgp?.sessions,
     kubernetes: () => kubernetes?.followed() ?? [],
     eventsDropped: () => cluster?.eventsDropped,
-    policy: () => policy,
+    policy,
   };
   metrics = await openMetrics(config, service, measurable, log, closers);
   probe = await openProbe(config, netlink, nodes(), metrics, log, closers);

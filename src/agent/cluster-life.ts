@@ -16,6 +16,7 @@ import type { Log } from "./log.ts";
 import { MissedAnnotations } from "./missed-annotations.ts";
 import { NodeKeeper } from "./node-keeper.ts";
 import { AnnotationWishes } from "./pod-wishes.ts";
+import type { ReadPolicy } from "./policy-keeper.ts";
 import { watchTroubles } from "./trouble-watch.ts";
 import type { NodeView } from "./troubles.ts";
 
@@ -67,6 +68,15 @@ export class ClusterLife {
   /** Tells the cluster's operators something about this node. Doesn't wait. */
   tell(reason: string, message: string): void {
     this.#events.tell({ subject: this.#subject(), type: "Warning", reason, message });
+  }
+
+  /** Tells whoever looks at a policy what of it can't be used. Doesn't wait. */
+  tellFaulty(
+    kind: "NetworkPolicy" | "ClusterNetworkPolicy",
+    { namespace = "", name, uid, problems }: ReadPolicy,
+  ): void {
+    const message = `allows nothing where it can't be used: ${problems.join("; ")}`;
+    this.#events.tell({ subject: { kind, namespace, name, uid }, type: "Warning", reason: "PolicyUnusable", message });
   }
 
   /**

@@ -25,7 +25,7 @@ function metricsOf(more: Partial<Measurable> = {}): Metrics {
     findings: () => undefined,
     sessions: () => undefined,
     kubernetes: () => [],
-    policy: () => undefined,
+    policy: undefined,
     eventsDropped: () => undefined,
     routes: () => ({ states: { installed: 4, refused: 0 }, eventsLost: 2 }),
     ...more,
@@ -167,4 +167,21 @@ test("what is followed of Kubernetes is told by kind: how old, how many, how oft
     }
   }
   expect(linesOf(await metricsOf().text(), "flatnet_kube_objects")).toEqual([]);
+});
+
+test("what policies do is told where they are enforced, and nothing of it where they aren't", async () => {
+  const total = { policy: "shop/web", direction: "ingress", verdict: "denied", packets: 3n } as const;
+  const metrics = metricsOf({ policy: { synced: true, faulty: 2, totals: async () => [total] } });
+  metrics.policyEnforced("add", 0.002);
+  const lines = (await metrics.text()).split("\n");
+  expect(lines).toEqual(
+    expect.arrayContaining([
+      "flatnet_policy_synced 1",
+      "flatnet_policy_faulty 2",
+      'flatnet_policy_packets_total{policy="shop/web",direction="ingress",verdict="denied"} 3',
+      'flatnet_policy_enforced_seconds_count{since="add"} 1',
+    ]),
+  );
+  const none = await metricsOf().text();
+  expect(none).not.toMatch(/^flatnet_policy_(synced|faulty|packets_total)[ {]/m);
 });

@@ -23,7 +23,7 @@ export interface Measurable {
   /** What of Kubernetes is followed; none where it isn't. */
   kubernetes(): readonly FollowedKind[];
   /** undefined where network policies aren't enforced. */
-  policy(): MeasuredPolicy | undefined;
+  readonly policy: MeasuredPolicy | undefined;
   /** How many notices to the cluster's operators were given up; undefined where there is no cluster to tell. */
   eventsDropped(): number | undefined;
 }
@@ -31,6 +31,8 @@ export interface Measurable {
 /** What the enforcement of network policies says of itself. */
 export interface MeasuredPolicy {
   readonly synced: boolean;
+  /** How many policies can't be used as a whole. */
+  readonly faulty: number;
   totals(): Promise<readonly PolicyTotal[]>;
 }
 
@@ -172,7 +174,7 @@ export class Metrics {
       },
     });
     this.#follow(kubernetes);
-    this.#police(policy);
+    if (policy !== undefined) this.#police(policy);
     new Counter({
       name: "flatnet_events_dropped_total",
       help: "Events of Kubernetes that were not written: too many waited for the API server, or it refused them.",
@@ -231,16 +233,22 @@ export class Metrics {
     }
   }
 
-  #police(policy: Measurable["policy"]): void {
+  #police(policy: MeasuredPolicy): void {
     const registers = [this.#registry];
     new Gauge({
       name: "flatnet_policy_synced",
-      help: "1 once network policies have been in force since the daemon started, else 0; none where they aren't enforced.",
+      help: "1 once network policies have been in force since the daemon started, else 0.",
       registers,
       collect() {
-        this.reset();
-        const measured = policy();
-        if (measured !== undefined) this.set(measured.synced ? 1 : 0);
+        this.set(policy.synced ? 1 : 0);
+      },
+    });
+    new Gauge({
+      name: "flatnet_policy_faulty",
+      help: "Network policies of the cluster that can't be used as a whole: what can't be used allows nothing.",
+      registers,
+      collect() {
+        this.set(policy.faulty);
       },
     });
     new Counter({
@@ -250,7 +258,7 @@ export class Metrics {
       registers,
       async collect() {
         this.reset();
-        for (const { packets, ...labels } of (await policy()?.totals()) ?? []) this.inc({ ...labels }, Number(packets));
+        for (const { packets, ...labels } of await policy.totals()) this.inc({ ...labels }, Number(packets));
       },
     });
   }

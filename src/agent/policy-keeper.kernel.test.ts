@@ -110,7 +110,7 @@ describe.runIf(canUseKernel())("the keeper of policies", () => {
           },
         },
       },
-      objects: { pods, namespaces, policies },
+      objects: { pods, namespaces, policies, clusterPolicies: undefined },
       settings: { onUnknown: "deny", allowFromNode: true },
       findPod: async () => undefined,
       log: pino({}, { write: (line: string) => void lines.push(JSON.parse(line).msg) }),
@@ -268,5 +268,19 @@ describe.runIf(canUseKernel())("the keeper of policies", () => {
     allocations.push(record("web", 2));
     pods.list(pod("another"));
     await waitFor(async () => (await closed()).length === 1);
+  });
+
+  test("what can't be used of a policy is told once, where a pod of this node has to do with it", async () => {
+    const told: string[] = [];
+    const { add, start, know, policies, keeper } = await open({
+      onFaulty: (kind, { name, problems }) => void told.push(`${kind} ${name}: ${problems}`),
+    });
+    know(pod("web"), pod("db"));
+    policies.list(policy("web", ["spec.mood is unknown"]), policy("db", ["spec.mood is unknown"]));
+    await start();
+    await add("web", 2);
+    policies.list(policy("web", ["spec.mood is unknown"]));
+    await add("other", 3);
+    expect([told, keeper.faulty]).toEqual([["NetworkPolicy web: spec.mood is unknown"], 2]);
   });
 });

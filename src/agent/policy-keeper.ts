@@ -11,13 +11,14 @@ import type { NetworkPolicy } from "../kube/network-policy.ts";
 import { type KubeNamespace, type KubePod, keyOf, type ObjectKey } from "../kube/objects.ts";
 import { formatAddress, parseAddress } from "../net/address.ts";
 import { attachmentKey } from "../net/names.ts";
-import { CounterTotals, type PolicyTotal } from "../policy/engine/counter-totals.ts";
+import { CounterTotals, nameOf, type PolicyTotal } from "../policy/engine/counter-totals.ts";
 import { DeniedFlows, type FirstPacket, suspectsOf } from "../policy/engine/denied-flows.ts";
 import { type LogSocket, watchDenied } from "../policy/engine/denied-packets.ts";
 import { PolicyError } from "../policy/engine/errors.ts";
 import { type PolicyKernel, PolicyTable } from "../policy/engine/policy-table.ts";
 import { Interpreter } from "../policy/interpret.ts";
 import { type LocalPod, PolicyModel, type PolicySettings } from "../policy/model.ts";
+import type { PolicyRef } from "../policy/ruleset.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
 import { PolicySamples } from "./policy-samples.ts";
@@ -60,7 +61,17 @@ export interface PolicyKeeperOptions {
   readonly openLogSocket?: () => LogSocket;
   /** How long after an ADD asked, or a change was heard of, it was in force, in seconds. */
   readonly onEnforced?: (since: "add" | "change", seconds: number) => void;
+  /** Told once of each policy that a pod of this node has to do with and that can't be used as a whole. */
+  readonly onFaulty?: (kind: PolicyRef["kind"], policy: ReadPolicy) => void;
   readonly knownWaitMs?: number;
+}
+
+/** What was read of a policy, as far as people are told of it. */
+export interface ReadPolicy {
+  readonly namespace?: string;
+  readonly name: string;
+  readonly uid: string;
+  readonly problems: readonly string[];
 }
 
 /** What this is the guard of. */
@@ -77,6 +88,8 @@ export class PolicyKeeper implements AttachmentGuard {
   readonly #loop: Loop;
   /** By attachment, what the model was told of it, and that as text. */
   readonly #locals = new Map<string, { readonly pod: LocalPod; readonly text: string }>();
+  /** Policies of which not all can be used. */
+  readonly #faulty = new Map<string, { kind: PolicyRef["kind"]; policy: ReadPolicy; told: boolean }>();
   /** Counts admissions and dismissals, so that a list from before one is known for old. */
   #version = 0;
   /** Pods that were asked for and that the collection hasn't. */
@@ -131,12 +144,12 @@ export class PolicyKeeper implements AttachmentGuard {
     keeper.#follow(objects.namespaces, (key, namespace) => model.setNamespace(key, namespace));
     keeper.#follow(objects.policies, (key, policy) => {
       model.setPolicy(key, policy);
-      keeper.#warn("NetworkPolicy", key, policy);
+      keeper.#note("NetworkPolicy", key, policy);
     });
     if (objects.clusterPolicies !== undefined) {
       keeper.#follow(objects.clusterPolicies, (key, policy) => {
         model.setClusterPolicy(key, policy);
-        keeper.#warn("ClusterNetworkPolicy", key, policy);
+        keeper.#note("ClusterNetworkPolicy", key, policy);
       });
     }
     keeper.#follow(objects.pods, (key, pod) => {
@@ -178,6 +191,11 @@ export class PolicyKeeper implements AttachmentGuard {
   get waitsFor(): string | undefined {
     if (!this.#isKnown) return "network policies are not known yet";
     return this.#synced ? undefined : "network policies are not in force yet";
+  }
+
+  /** How many policies can't be used as a whole. */
+  get faulty(): number {
+    return this.#faulty.size;
   }
 
   /** Whether all that was known when the daemon started is in force, or what came since. */
@@ -257,13 +275,30 @@ export class PolicyKeeper implements AttachmentGuard {
     clearTimeout(timer);
   }
 
-  #warn(kind: string, key: ObjectKey, policy: { readonly problems: readonly string[] } | undefined): void {
-    if (policy === undefined || policy.problems.length === 0) return;
-    const { problems } = policy;
-    this.#options.log.warn(
-      { kind, policy: key, problems },
-      "a network policy has parts that can't be used and allow nothing",
-    );
+  /** Remembers what of a policy can't be used; it is told once a pod of this node has to do with it. */
+  #note(kind: PolicyRef["kind"], key: ObjectKey, policy: ReadPolicy | undefined): void {
+    const before = this.#faulty.get(`${kind} ${key}`);
+    if (policy === undefined || policy.problems.length === 0) this.#faulty.delete(`${kind} ${key}`);
+    else if (before?.policy.problems.join() !== policy.problems.join()) {
+      this.#faulty.set(`${kind} ${key}`, { kind, policy, told: false });
+    }
+  }
+
+  #tellFaulty(): void {
+    if (this.#faulty.size === 0) return;
+    const enforced = new Set<string>();
+    for (const { policies } of this.#model.ruleset.chains.values()) {
+      for (const ref of policies) enforced.add(`${ref.kind} ${nameOf(ref)}`);
+    }
+    for (const [key, faulty] of this.#faulty) {
+      if (faulty.told || !enforced.has(key)) continue;
+      faulty.told = true;
+      const { kind, policy } = faulty;
+      const { log, onFaulty } = this.#options;
+      const fields = { kind, policy: keyOf(policy), problems: policy.problems };
+      log.warn(fields, "a network policy has parts that can't be used and allow nothing");
+      onFaulty?.(kind, policy);
+    }
   }
 
   async #pass(): Promise<void> {
@@ -297,6 +332,7 @@ export class PolicyKeeper implements AttachmentGuard {
     const { change, whole, refusal } = await this.#table.sync();
     this.#synced = true;
     if (refusal !== undefined) this.#options.log.warn({ err: refusal }, REMADE);
+    this.#tellFaulty();
     // After a start nobody knows what has changed since the daemon before.
     this.#flows.end(whole || first ? "all" : suspectsOf(change));
   }

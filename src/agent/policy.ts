@@ -42,6 +42,7 @@ export async function openPolicy(
     findPod: (pod) => cluster.pods.find(pod),
     openLogSocket: () => ListeningSocket.open(NETLINK_NETFILTER, [], LOG_BUFFER, "here"),
     onEnforced,
+    onFaulty: (kind, policy) => cluster.tellFaulty(kind, policy),
     log,
   });
   closers.push(() => keeper.stop());

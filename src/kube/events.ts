@@ -8,7 +8,7 @@ import type { KubeWire } from "./http.ts";
 
 /** core/v1 ObjectReference, as far as people need it. */
 export interface EventSubject {
-  readonly kind: "Node" | "Pod" | "NetworkPolicy";
+  readonly kind: "Node" | "Pod" | "NetworkPolicy" | "ClusterNetworkPolicy";
   /** Empty for what is in none. */
   readonly namespace: string;
   readonly name: string;
@@ -30,7 +30,12 @@ export interface KubeEvent {
   readonly lastMs: number;
 }
 
-const API_VERSIONS = { Node: "v1", Pod: "v1", NetworkPolicy: "networking.k8s.io/v1" } as const;
+const API_VERSIONS = {
+  Node: "v1",
+  Pod: "v1",
+  NetworkPolicy: "networking.k8s.io/v1",
+  ClusterNetworkPolicy: "policy.networking.k8s.io/v1alpha2",
+} as const;
 
 /**
  * What the API server refuses for what it is, and not for now. Forbidden too: that is how a namespace that is ending says so,
