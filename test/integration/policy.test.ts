@@ -93,9 +93,13 @@ class Site {
   }
 
   /** The pod's object and its namespace, before there is a network. */
-  async schedule(name: string, labels: Labels): Promise<{ name: string; uid: string; pod: Pod }> {
+  async schedule(
+    name: string,
+    labels: Labels,
+    cleanup = this.cleanup,
+  ): Promise<{ name: string; uid: string; pod: Pod }> {
     const object = await this.api.admin.create(PODS, { metadata: { name, labels }, spec: { nodeName: NODE } });
-    return { name, uid: object.metadata.uid ?? "", pod: await createPod(name, this.cleanup) };
+    return { name, uid: object.metadata.uid ?? "", pod: await createPod(name, cleanup) };
   }
 
   async attach(scheduled: { name: string; uid: string; pod: Pod }): Promise<RunningPod> {
@@ -327,12 +331,14 @@ describe.runIf(canUseKernel())("network policies", () => {
       }
     };
     const tryPod = async (name: string, app: string, kill: boolean) => {
-      const scheduled = await site.schedule(name, { app });
+      const cleanup = new Cleanup();
+      site.cleanup.add(() => cleanup.run());
+      const scheduled = await site.schedule(name, { app }, cleanup);
       const targets = [
         ...targetsOf(sink.addresses, inbox.port, `${app}-pod`),
         ...targetsOf(["192.0.2.254", "2001:db8::fe"], world.port, `${app}-world`),
       ];
-      const flooding = await flood(scheduled.pod.netns.path, { targets, intervalUs: 100 }, site.cleanup);
+      const flooding = await flood(scheduled.pod.netns.path, { targets, intervalUs: 100 }, cleanup);
       const restarted = async () => {
         if (!kill) return;
         await site.node.stop("SIGKILL");
@@ -343,6 +349,7 @@ describe.runIf(canUseKernel())("network policies", () => {
       expect(Object.values(sent).every((count) => count > 0)).toBe(true);
       expect((await site.verb("DEL", running)).status).toBe(0);
       await site.api.admin.delete(`${PODS}/${name}`);
+      await cleanup.run();
     };
     for (let n = 0; n < FIRST_PACKET_PODS; n += AT_ONCE) {
       // In every third round the daemon is killed once, while all of them are being added.
