@@ -20,7 +20,8 @@ const OWN = 254;
 /** @param service an address that the fabric has beside its own, and that nodes find there */
 export async function createFabric(service: string, cleanup: Cleanup): Promise<Fabric> {
   const netns = await createNetns("fabric", cleanup);
-  await netns.ip("link", "add", "bridge", "type", "bridge");
+  // Otherwise it takes the lowest of its ports', and with each node that joins those before may have to find it anew.
+  await netns.ip("link", "add", "bridge", "address", "02:00:00:00:00:01", "type", "bridge");
   const [v4, v6] = nodeAddresses(OWN);
   await netns.ip("address", "add", `${v4}/24`, "dev", "bridge");
   await netns.ip("address", "add", `${v6}/64`, "dev", "bridge", "nodad");
