@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { grantedRights } from "../../scripts/manifests/rights.ts";
 import { DEPLOY } from "../../scripts/manifests.ts";
+import { KubeClient } from "../../src/kube/client.ts";
 import { openConnection } from "../../src/kube/connection.ts";
 import { EventWriter } from "../../src/kube/events.ts";
 import { KubeHttp } from "../../src/kube/http.ts";
@@ -35,6 +36,16 @@ describe.runIf(assets !== "" && canUseKernel())("a real API server", () => {
     return runToEnd([join(assets, "kubectl"), "--kubeconfig", "/dev/null", ...access, ...args]);
   }
 
+  /** The product's connection, with the service account of a node's agent. */
+  async function connectAs(nodeName: string): Promise<KubeHttp> {
+    const serviceAccountDir = mkdtempSync(join(tmpdir(), "serviceaccount-"));
+    onTestFinished(() => rmSync(serviceAccountDir, { recursive: true, force: true }));
+    writeServiceAccount(serviceAccountDir, { ca: plane.ca, token: await issueToken(plane.admin, nodeName) });
+    const http = new KubeHttp(openConnection({ apiServer: plane.url, serviceAccountDir }), { userAgent: "test" });
+    onTestFinished(() => http.close());
+    return http;
+  }
+
   test.each(appliable())("takes every field of deploy/%s, and finds it in order the second time", async (name) => {
     const what = [name.endsWith(".yaml") ? "--filename" : "--kustomize", join(DEPLOY, name)];
     // No warning either: of fields that are deprecated, unknown or there twice.
@@ -46,7 +57,7 @@ describe.runIf(assets !== "" && canUseKernel())("a real API server", () => {
   test("is asked by an agent for all that the manifests allow, and for nothing else", async () => {
     const { admin } = plane;
     await grant(admin, agentRules());
-    const agentToken = () => issueToken(admin);
+    const agentToken = (nodeName: string) => issueToken(admin, nodeName);
     const cluster = await startCluster({ ...plane, agentToken }, cleanup);
     const node = await cluster.addNode();
     await node.register(["10.244.1.0/24"]);
@@ -62,13 +73,7 @@ describe.runIf(assets !== "" && canUseKernel())("a real API server", () => {
     const { id } = await node.runSandbox("unknown");
     await node.removeSandbox(id);
 
-    const account = mkdtempSync(join(tmpdir(), "serviceaccount-"));
-    onTestFinished(() => rmSync(account, { recursive: true, force: true }));
-    writeServiceAccount(account, { ca: plane.ca, token: await agentToken() });
-    const http = new KubeHttp(openConnection({ apiServer: plane.url, serviceAccountDir: account }), {
-      userAgent: "test",
-    });
-    onTestFinished(() => http.close());
+    const http = await connectAs(node.name);
     const events = new EventWriter(http, { component: "flatnetd", host: node.name });
     const subject = { kind: "Node", namespace: "", name: node.name, uid: node.name } as const;
     const times = { count: 1, firstMs: Date.now(), lastMs: Date.now() };
@@ -81,6 +86,25 @@ describe.runIf(assets !== "" && canUseKernel())("a real API server", () => {
     expect(requests.filter(({ status }) => status === 401 || status === 403)).toEqual([]);
     const asked = requests.map(({ verb, resource, group }) => `${verb} ${resource}${group === "" ? "" : `.${group}`}`);
     expect(new Set(asked)).toEqual(new Set([...grantedRights()].filter((right) => !OF_CLUSTER_POLICIES.test(right))));
+  });
+
+  test("lets an agent change its own Node and no other, where deploy/own-node.yaml is applied", async () => {
+    const { admin } = plane;
+    await grant(admin, agentRules());
+    for (const name of ["own", "other"]) await admin.create("/api/v1/nodes", { metadata: { name } });
+    expect(await kubectl("apply", "--filename", join(DEPLOY, "own-node.yaml"))).toMatchObject({ status: 0 });
+    const client = new KubeClient(await connectAs("own"));
+    let count = 0;
+    const change = (name: string) =>
+      client.setNodeCondition(name, { type: "Tried", status: "True", reason: "Tried", message: `${count++}` });
+    // A policy counts from when the API server has compiled it.
+    await waitFor(() =>
+      change("other").then(
+        () => false,
+        ({ code }) => code === "KUBE_FORBIDDEN",
+      ),
+    );
+    expect(await change("own")).toBe(true);
   });
 });
 

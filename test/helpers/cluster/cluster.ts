@@ -20,8 +20,8 @@ import { createFabric, type Fabric, nodeAddresses } from "./fabric.ts";
 /** An API server whose certificate is also for KUBERNETES_SERVICE_ADDRESS. */
 export interface Server extends ApiServer {
   readonly ca: string;
-  /** A token of the agents, as kubelet gets them one. */
-  agentToken(): Promise<string>;
+  /** A token of the agent of a node, as kubelet gets it one. */
+  agentToken(nodeName: string): Promise<string>;
 }
 
 export interface Cluster {
@@ -87,7 +87,7 @@ async function startNode(n: number, server: Server, fabric: Fabric, cleanup: Cle
   );
 
   const serviceAccountDir = inside("serviceaccount");
-  writeServiceAccount(serviceAccountDir, { ca: server.ca, token: await server.agentToken() });
+  writeServiceAccount(serviceAccountDir, { ca: server.ca, token: await server.agentToken(name) });
   // JSON is YAML.
   const config = {
     nodeName: name,

@@ -31,5 +31,5 @@ async function startDoubleServer(cleanup: Cleanup): Promise<Server> {
 async function startRealServer(assets: string, cleanup: Cleanup): Promise<Server> {
   const plane = await startControlPlane(assets, cleanup);
   await grant(plane.admin, agentRules());
-  return { ...plane, agentToken: () => issueToken(plane.admin) };
+  return { ...plane, agentToken: (nodeName) => issueToken(plane.admin, nodeName) };
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The service account of the agents, on a server that checks rights.
+// The service account of the agents, as deploy/ has it, on a server that checks rights.
 import { type Admin, ApiRefusal } from "./admin.ts";
 
 /** rbac.authorization.k8s.io/v1 PolicyRule, of resources. */
@@ -11,8 +11,8 @@ export interface PolicyRule {
   readonly verbs: readonly string[];
 }
 
-const NAMESPACE = "flatnet";
-const NAME = "flatnet-agent";
+const NAMESPACE = "flatnet-system";
+const NAME = "flatnet";
 const RBAC = "/apis/rbac.authorization.k8s.io/v1";
 const ACCOUNTS = `/api/v1/namespaces/${NAMESPACE}/serviceaccounts`;
 
@@ -31,20 +31,20 @@ export async function grant(admin: Admin, rules: readonly PolicyRule[]): Promise
   await admin.patch(`${RBAC}/clusterroles/${NAME}`, { rules });
 }
 
-/** A token of the account, as kubelet asks for one: it ends after ten minutes, the least there is. */
-export async function issueToken(admin: Admin): Promise<string> {
+/** A token of the account, as kubelet gets one for the agent's pod on a node: it ends after ten minutes, the least there is. */
+export async function issueToken(admin: Admin, nodeName: string): Promise<string> {
+  const pods = `/api/v1/namespaces/${NAMESPACE}/pods`;
+  const name = `${NAME}-${nodeName}`;
+  const containers = [{ name: "flatnetd", image: "flatnet" }];
+  const spec = { nodeName, serviceAccountName: NAME, hostNetwork: true, containers };
+  await unlessThere(admin.create(pods, { metadata: { name }, spec }));
+  const { uid } = (await admin.get(`${pods}/${name}`)).metadata;
   const { status } = await admin.create(`${ACCOUNTS}/${NAME}/token`, {
     apiVersion: "authentication.k8s.io/v1",
     kind: "TokenRequest",
-    spec: { expirationSeconds: 600 },
+    spec: { expirationSeconds: 600, boundObjectRef: { apiVersion: "v1", kind: "Pod", name, uid } },
   });
   return (status as { token: string }).token;
-}
-
-/** Every token of the account becomes invalid: it is another one from now on, with the same name and rights. */
-export async function replaceAccount(admin: Admin): Promise<void> {
-  await admin.delete(`${ACCOUNTS}/${NAME}`);
-  await admin.create(ACCOUNTS, { metadata: { name: NAME } });
 }
 
 async function unlessThere(created: Promise<unknown>): Promise<void> {
