@@ -39,12 +39,23 @@ export class FollowingSet implements GroupWatcher {
       ruleset.addSet({ name, key: [type, "inet_proto", "inet_service"], interval: definition.interval });
       this.#groups = definition.entries.map(({ term }) => pods.watch(term, this));
     }
-    for (const group of this.#groups) for (const pod of group.pods) this.touch(pod.addresses);
+    for (const group of this.#groups) {
+      for (const pod of pods.podsOf(group)) {
+        // Whoever is meant by any term is in a set of addresses; there is nothing to look up again.
+        if (definition.kind === "pods") this.#add(pod.addresses, ruleset);
+        else this.touch(pod.addresses);
+      }
+    }
   }
 
   touch(addresses: readonly string[]): void {
     for (const address of addresses) if (familyOfText(address) === this.definition.family) this.#touched.add(address);
     if (this.#touched.size > 0) this.#onTouch(this);
+  }
+
+  #add(addresses: readonly string[], ruleset: LiveRuleset): void {
+    const { name, family } = this.definition;
+    for (const address of addresses) if (familyOfText(address) === family) ruleset.addElement(name, address);
   }
 
   /** Looks at what was touched. */
@@ -71,7 +82,9 @@ export class FollowingSet implements GroupWatcher {
   }
 
   #isAnyIn(address: string): boolean {
-    for (const pod of this.#pods.ownersOf(address)) if (this.#groups.some((group) => group.pods.has(pod))) return true;
+    for (const pod of this.#pods.ownersOf(address)) {
+      if (this.#groups.some((group) => this.#pods.includes(group, pod))) return true;
+    }
     return false;
   }
 
@@ -79,7 +92,7 @@ export class FollowingSet implements GroupWatcher {
     const ranges: PortRange[] = [];
     for (const pod of this.#pods.ownersOf(address)) {
       entries.forEach((entry, i) => {
-        if (this.#groups[i]?.pods.has(pod) && isWithin(entry, address))
+        if (this.#pods.includes(this.#groups[i] as PodGroup, pod) && isWithin(entry, address))
           ranges.push(...entry.ports, ...named(entry, pod));
       });
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The cluster's pods and which of them every term that is in use means, kept while both come and go. What a change costs is what
-// it affects: a pod looks up its terms, a term its pods.
+// The cluster's pods, and the terms in use that mean some of them. What a change costs is what it affects: a pod looks up its terms, a
+// term its pods. Who is meant is kept nowhere but in what follows from it: it is pods times terms.
 import type { KubeNamespace, KubePod, ObjectKey, Words } from "../kube/objects.ts";
 import { selects } from "../kube/selector.ts";
 import { type PodTerm, type Scope, scopeKey } from "./pod-term.ts";
@@ -12,14 +12,13 @@ export interface KnownPod {
   readonly key: ObjectKey;
   readonly pod: KubePod;
   /** Those that are its own, canonical text; none when it is no peer: it has ended, or the host's addresses. */
-  addresses: readonly string[];
-  readonly groups: Set<PodGroup>;
+  readonly addresses: readonly string[];
 }
 
-/** The pods that a term means, which somebody needs to know. */
+/** A term that somebody needs to know the pods of. */
 export interface PodGroup {
   readonly term: PodTerm;
-  readonly pods: Set<KnownPod>;
+  readonly scope: ScopeEntry;
   /** Told of addresses for which something may be other than before. */
   readonly watchers: Set<GroupWatcher>;
 }
@@ -28,7 +27,7 @@ export interface GroupWatcher {
   touch(addresses: readonly string[]): void;
 }
 
-interface ScopeEntry {
+export interface ScopeEntry {
   readonly scope: Scope;
   /** Of "namespaces": the names of those that its selector selects. */
   readonly namespaces: Set<string>;
@@ -44,10 +43,6 @@ export class KnownPods {
   readonly #scopes = new Map<string, ScopeEntry>();
   readonly #groups = new Map<string, PodGroup>();
 
-  get(key: ObjectKey): KnownPod | undefined {
-    return this.#pods.get(key);
-  }
-
   namespaceLabels(name: string): Words | undefined {
     return this.#namespaces.get(name);
   }
@@ -58,21 +53,29 @@ export class KnownPods {
     return owners === undefined ? [] : owners instanceof Set ? owners : [owners];
   }
 
+  /** Whether the term means the pod, which has addresses. */
+  includes({ term, scope }: PodGroup, { pod }: KnownPod): boolean {
+    return isIn(scope, pod.namespace) && selects(term.pods, pod.labels);
+  }
+
+  /** The pods that a term means, and that have addresses. */
+  *podsOf({ term, scope }: PodGroup): Generator<KnownPod> {
+    for (const pod of this.#podsIn(scope)) {
+      if (pod.addresses.length > 0 && selects(term.pods, pod.pod.labels)) yield pod;
+    }
+  }
+
   /** @param addresses that are its own; @param pod undefined when it is gone */
   setPod(key: ObjectKey, pod: KubePod | undefined, addresses: readonly string[]): void {
     const before = this.#pods.get(key);
+    const after = pod === undefined ? undefined : { key, pod, addresses };
+    const [groupsBefore, groupsAfter] = [before, after].map((one) => new Set(one && this.#groupsOf(one)));
     if (before !== undefined) this.#forget(before);
-    const after = pod === undefined ? undefined : { key, pod, addresses, groups: new Set<PodGroup>() };
-    if (after === undefined) this.#pods.delete(key);
-    else this.#learn(after);
+    if (after !== undefined) this.#learn(after);
     // Whatever changed, it is the addresses of before and of now for which a look is due, in the groups of before and of now.
-    if (before !== undefined && after !== undefined && samePeer(before, after)) {
-      for (const group of before.groups) if (!after.groups.has(group)) touch(group, before.addresses);
-      for (const group of after.groups) if (!before.groups.has(group)) touch(group, after.addresses);
-      return;
-    }
-    if (before !== undefined) for (const group of before.groups) touch(group, before.addresses);
-    if (after !== undefined) for (const group of after.groups) touch(group, after.addresses);
+    const isSame = before !== undefined && after !== undefined && samePeer(before, after);
+    for (const group of groupsBefore ?? []) if (!(isSame && groupsAfter?.has(group))) touch(group, before?.addresses);
+    for (const group of groupsAfter ?? []) if (!(isSame && groupsBefore?.has(group))) touch(group, after?.addresses);
   }
 
   setNamespace(name: string, namespace: KubeNamespace | undefined): void {
@@ -87,16 +90,12 @@ export class KnownPods {
       else entry.namespaces.delete(name);
       for (const pod of this.#byNamespace.get(name) ?? []) {
         if (pod.addresses.length === 0) continue;
-        for (const group of entry.groups.matching(pod.pod.labels)) {
-          if (has) join(group, pod);
-          else leave(group, pod);
-          touch(group, pod.addresses);
-        }
+        for (const group of entry.groups.matching(pod.pod.labels)) touch(group, pod.addresses);
       }
     }
   }
 
-  /** The group of a term, which is kept until nobody watches it. */
+  /** The group of a term, which is kept until nobody watches it. It tells of changes only. */
   watch(term: PodTerm, watcher: GroupWatcher): PodGroup {
     const group = this.#groups.get(term.key) ?? this.#newGroup(term);
     group.watchers.add(watcher);
@@ -106,22 +105,15 @@ export class KnownPods {
   unwatch(group: PodGroup, watcher: GroupWatcher): void {
     group.watchers.delete(watcher);
     if (group.watchers.size > 0) return;
-    for (const pod of group.pods) pod.groups.delete(group);
     this.#groups.delete(group.term.key);
-    const key = scopeKey(group.term.scope);
-    const entry = this.#scopes.get(key);
-    entry?.groups.remove(group.term.pods, group);
-    if (entry?.groups.size === 0) this.#scopes.delete(key);
+    group.scope.groups.remove(group.term.pods, group);
+    if (group.scope.groups.size === 0) this.#scopes.delete(scopeKey(group.term.scope));
   }
 
   #newGroup(term: PodTerm): PodGroup {
-    const group: PodGroup = { term, pods: new Set(), watchers: new Set() };
+    const group: PodGroup = { term, scope: this.#scopeOf(term.scope), watchers: new Set() };
     this.#groups.set(term.key, group);
-    const entry = this.#scopeOf(term.scope);
-    entry.groups.add(term.pods, group);
-    for (const pod of this.#podsIn(entry)) {
-      if (pod.addresses.length > 0 && selects(term.pods, pod.pod.labels)) join(group, pod);
-    }
+    group.scope.groups.add(term.pods, group);
     return group;
   }
 
@@ -144,28 +136,26 @@ export class KnownPods {
     else for (const name of namespaces) yield* this.#byNamespace.get(name) ?? [];
   }
 
-  #learn(pod: KnownPod): void {
-    this.#pods.set(pod.key, pod);
-    const { namespace, labels } = pod.pod;
-    const neighbours = this.#byNamespace.get(namespace) ?? new Set();
-    this.#byNamespace.set(namespace, neighbours.add(pod));
-    for (const address of pod.addresses) this.#own(address, pod);
-    if (pod.addresses.length === 0) return;
-    for (const { scope, namespaces, groups } of this.#scopes.values()) {
-      const isIn =
-        scope.kind === "everywhere" ||
-        (scope.kind === "namespace" ? scope.name === namespace : namespaces.has(namespace));
-      if (isIn) for (const group of groups.matching(labels)) join(group, pod);
+  *#groupsOf({ pod, addresses }: KnownPod): Generator<PodGroup> {
+    if (addresses.length === 0) return;
+    for (const scope of this.#scopes.values()) {
+      if (isIn(scope, pod.namespace)) yield* scope.groups.matching(pod.labels);
     }
   }
 
-  /** `pod.groups` stays, to tell what it was in. */
+  #learn(pod: KnownPod): void {
+    this.#pods.set(pod.key, pod);
+    const neighbours = this.#byNamespace.get(pod.pod.namespace) ?? new Set();
+    this.#byNamespace.set(pod.pod.namespace, neighbours.add(pod));
+    for (const address of pod.addresses) this.#own(address, pod);
+  }
+
   #forget(pod: KnownPod): void {
+    this.#pods.delete(pod.key);
     const neighbours = this.#byNamespace.get(pod.pod.namespace);
     neighbours?.delete(pod);
     if (neighbours?.size === 0) this.#byNamespace.delete(pod.pod.namespace);
     for (const address of pod.addresses) this.#disown(address, pod);
-    for (const group of pod.groups) group.pods.delete(pod);
   }
 
   #own(address: string, pod: KnownPod): void {
@@ -199,16 +189,12 @@ function samePeer(a: KnownPod, b: KnownPod): boolean {
   );
 }
 
-function join(group: PodGroup, pod: KnownPod): void {
-  group.pods.add(pod);
-  pod.groups.add(group);
+function isIn({ scope, namespaces }: ScopeEntry, namespace: string): boolean {
+  return (
+    scope.kind === "everywhere" || (scope.kind === "namespace" ? scope.name === namespace : namespaces.has(namespace))
+  );
 }
 
-function leave(group: PodGroup, pod: KnownPod): void {
-  group.pods.delete(pod);
-  pod.groups.delete(group);
-}
-
-function touch(group: PodGroup, addresses: readonly string[]): void {
-  for (const watcher of group.watchers) watcher.touch(addresses);
+function touch(group: PodGroup, addresses: readonly string[] | undefined): void {
+  for (const watcher of group.watchers) watcher.touch(addresses ?? []);
 }
