@@ -298,6 +298,8 @@ describe.runIf(canUseKernel())("network policies", () => {
       const targets = targetsOf(web.addresses, inbox.port, label);
       return flood(from.pod.netns.path, { targets, intervalUs: 1000 }, site.cleanup);
     };
+    await serveEcho(web.pod.netns, 80, site.cleanup);
+    const talks = await Promise.all(web.addresses.map((address) => talk(client.pod.netns, address, 80, site.cleanup)));
     const floods = [await send(client, "client"), await send(other, "other")];
     for (let round = 0; round < 5; round++) {
       await site.node.stop("SIGKILL");
@@ -309,6 +311,7 @@ describe.runIf(canUseKernel())("network policies", () => {
     const expected = Object.entries(sent ?? {}).flatMap(([label, count]) =>
       Array.from({ length: count }, (_, n) => `${label} ${n}`),
     );
+    for (const one of talks) await goesOn(one);
     expect(expected.length).toBeGreaterThan(100);
     await waitFor(() => inbox.received().length >= expected.length);
     expect(new Set(inbox.received().map(({ text }) => text))).toEqual(new Set(expected));
