@@ -30,6 +30,8 @@ export const POLICY_LOG_GROUP = 26220;
 const SETTLE_MS = 20;
 /** Between comparisons of what the kernel holds with what it should. */
 const VERIFY_MS = 30_000;
+/** After one that took long it rests so many times as long: with ten thousand peers there is much to read. */
+const VERIFY_REST = 100;
 const RETRY_MS = 2_000;
 /** How long an ADD waits for policies to be known at all, in milliseconds: a daemon that has just been installed reads them first. */
 const KNOWN_WAIT_MS = 2_000;
@@ -103,8 +105,8 @@ export class PolicyKeeper implements AttachmentGuard {
   /** When the first change came that is not in force yet, by performance.now(). */
   #changedAt: number | undefined;
   #attachments: Attachments | undefined;
-  /** By performance.now(). */
-  #verifiedAt = performance.now();
+  /** When to compare next, by performance.now(). */
+  #verifyAt = performance.now() + VERIFY_MS;
 
   private constructor(options: PolicyKeeperOptions, model: PolicyModel, table: PolicyTable) {
     const { kernel, log } = options;
@@ -304,13 +306,15 @@ export class PolicyKeeper implements AttachmentGuard {
   async #pass(): Promise<void> {
     if (!this.#isKnown || this.#attachments === undefined) return;
     await this.#enforce(this.#attachments);
-    if (performance.now() - this.#verifiedAt >= VERIFY_MS) await this.#verify();
+    if (performance.now() >= this.#verifyAt) await this.#verify();
     this.#problem = undefined;
   }
 
   async #verify(): Promise<void> {
+    const begun = performance.now();
     const problems = await this.#table.verify();
-    this.#verifiedAt = performance.now();
+    const now = performance.now();
+    this.#verifyAt = now + Math.max(VERIFY_MS, VERIFY_REST * (now - begun));
     if (problems.length > 0) this.#options.log.warn({ problems: problems.slice(0, PROBLEMS_TOLD) }, REMADE);
   }
 

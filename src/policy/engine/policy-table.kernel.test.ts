@@ -218,13 +218,22 @@ describe.runIf(canUseKernel())("the policies' table", () => {
     const transactor = openTransactor();
     const netlink = visit(netns, () => Netlink.open(NETLINK_NETFILTER));
     cleanup.add(() => netlink.close());
-    const table = await PolicyTable.open({ netlink, transactor }, source, GROUP);
+    let dumps = 0;
+    const counted: Pick<Netlink, "dump" | "submit"> = {
+      dump: (request) => {
+        dumps++;
+        return netlink.dump(request);
+      },
+      submit: (requests) => netlink.submit(requests),
+    };
+    const table = await PolicyTable.open({ netlink: counted, transactor }, source, GROUP);
     return {
       apply: (wanted: Ruleset): Promise<Applied> => {
         ruleset = wanted;
         return table.sync();
       },
       verify: () => table.verify(),
+      dumps: () => dumps,
       counters: () => table.counters(),
       hold: (addresses: readonly string[], as: "closed" | "open") => table.hold(addresses, as),
       /** What is wanted, without that it is applied. */
@@ -308,6 +317,20 @@ describe.runIf(canUseKernel())("the policies' table", () => {
     expect(await table.verify()).not.toEqual([]);
     expect(await nft("list", "ruleset")).toBe(TEXT);
     expect(await table.verify()).toEqual([]);
+  });
+
+  test("isn't read again when only its own transactions were in the namespace, and is after anybody else's", async () => {
+    const table = await open();
+    await table.apply(rulesetOf());
+    expect(await table.verify()).toEqual([]);
+    const read = table.dumps();
+    await table.apply(rulesetOf({ peers: ["10.0.0.8"] }));
+    await table.apply(rulesetOf({ peers: ["10.0.0.9"] }));
+    expect(await table.verify()).toEqual([]);
+    expect(table.dumps()).toBe(read);
+    await nft("add table inet other");
+    expect(await table.verify()).toEqual([]);
+    expect(table.dumps()).toBeGreaterThan(read);
   });
 
   test("is made anew when a change finds it other than it was thought to be", async () => {

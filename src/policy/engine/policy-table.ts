@@ -81,6 +81,8 @@ export class PolicyTable {
   #synced = false;
   /** The generation of the namespace's rulesets when the table was last seen to be right. */
   #generation: number | undefined;
+  /** How many transactions of ours there have been since: each makes the generation one more. */
+  #own = 0;
   /** The end of what is under way. */
   #tail: Promise<unknown> = Promise.resolve();
 
@@ -143,13 +145,15 @@ export class PolicyTable {
       if (!this.#known) return [];
       try {
         const generation = await this.#readGeneration();
-        // Nobody has changed anything in this namespace since it was right.
-        if (generation !== undefined && generation === this.#generation) return [];
+        // Nobody but this has changed anything in this namespace since it was right.
+        if (generation !== undefined && generation === (this.#generation ?? Number.NaN) + this.#own) return [];
         const found = await this.#read();
         const meanwhile = this.#source.take();
         const problems = isEmpty(meanwhile) ? differences(this.#source.ruleset, found, this.#options) : [];
-        if (problems.length > 0 || !isEmpty(meanwhile)) await this.#replace();
-        else this.#generation = generation;
+        if (problems.length > 0 || !isEmpty(meanwhile)) {
+          await this.#replace();
+          this.#generation = undefined;
+        } else [this.#generation, this.#own] = [generation, 0];
         return problems;
       } catch (error) {
         throw failed(error);
@@ -238,6 +242,7 @@ export class PolicyTable {
     await this.#kernel.transactor.transaction(requests);
     this.#known = true;
     this.#synced = true;
+    this.#own++;
   }
 
   async #readGeneration(): Promise<number | undefined> {
