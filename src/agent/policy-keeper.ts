@@ -102,6 +102,8 @@ export class PolicyKeeper implements AttachmentGuard {
   /** The first transaction with all that is known is done. */
   #synced = false;
   #problem: string | undefined;
+  /** Addresses that came or went with their pods since the last transaction. */
+  #exempt = new Set<string>();
   /** When the first change came that is not in force yet, by performance.now(). */
   #changedAt: number | undefined;
   #attachments: Attachments | undefined;
@@ -224,6 +226,8 @@ export class PolicyKeeper implements AttachmentGuard {
       if (!this.#synced) return;
     }
     await this.#findUnknown(pod);
+    // Nobody has connections who hasn't a link yet; those of the address's former life are ended before it is given again.
+    if (!this.#locals.has(local.id)) for (const address of record.addresses) this.#exempt.add(address);
     this.#setLocal(local);
     this.#version++;
     // The first transaction is of all pods: it takes the place of what a daemon before left.
@@ -232,8 +236,9 @@ export class PolicyKeeper implements AttachmentGuard {
     this.#options.onEnforced?.("add", (performance.now() - begun) / 1000);
   }
 
-  dismiss({ attachment }: AllocationRecord): void {
+  dismiss({ attachment, addresses }: AllocationRecord): void {
     this.#version++;
+    for (const address of addresses) this.#exempt.add(address);
     // At once in the model, so that the next pod with these addresses has nothing of it; a moment later in the kernel.
     this.#dropLocal(attachmentKey(attachment));
     this.#loop.request();
@@ -333,12 +338,14 @@ export class PolicyKeeper implements AttachmentGuard {
 
   async #apply(): Promise<void> {
     const first = !this.#synced;
+    const exempt = this.#exempt;
+    this.#exempt = new Set();
     const { change, whole, refusal } = await this.#table.sync();
     this.#synced = true;
     if (refusal !== undefined) this.#options.log.warn({ err: refusal }, REMADE);
     this.#tellFaulty();
     // After a start nobody knows what has changed since the daemon before.
-    this.#flows.end(whole || first ? "all" : suspectsOf(change));
+    this.#flows.end(whole || first ? "all" : suspectsOf(change, exempt));
   }
 
   /**

@@ -22,6 +22,7 @@ test("the pods that other rules are for now are suspects, and peers that were al
     ],
   };
   expect([...suspectsOf(change)].sort()).toEqual(["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.6"]);
+  expect([...suspectsOf(change, new Set(["10.0.0.3", "10.0.0.2"]))].sort()).toEqual(["10.0.0.4", "10.0.0.6"]);
 });
 
 /** A connection in a dump, of TCP: `to` is whom it leads to, `called` what its first packet was sent to. */
@@ -67,6 +68,8 @@ function flowsOf(dump: readonly Message[], allows: (text: string) => boolean) {
     onError: (error) => {
       throw error;
     },
+    tracked: async () => dump.length,
+    settleMs: 0,
     nodeAddresses: () => new Set([NODE.join(".")]),
   });
   return { flows, judged, deleted: () => deleted };

@@ -2,8 +2,8 @@
 //
 // Connections that began when policies still allowed them. Their packets aren't looked at, because replies must come through; so
 // when policies change, those that wouldn't begin any more are forgotten by the kernel, and their next packet is judged as a first.
+import { readFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
-import { setTimeout as sleep } from "node:timers/promises";
 import { formatAddress, parseAddress } from "../../net/address.ts";
 import {
   decodeFlow,
@@ -14,6 +14,7 @@ import {
   listFlows,
 } from "../../netlink/conntrack.ts";
 import type { Netlink } from "../../netlink/event-loop.ts";
+import type { Request } from "../../netlink/message.ts";
 import type { RulesetChange } from "../ruleset.ts";
 
 /** A connection's first packet where policies see it, addresses in canonical text. */
@@ -30,10 +31,19 @@ export interface FirstPacket {
 /** Addresses whose connections may be denied now; "all": nobody knows which. */
 export type Suspects = ReadonlySet<string> | "all";
 
-/** With more addresses than this one list of all connections costs less than one for each. */
-const FEW_ADDRESSES = 4;
-/** Between two passes, in milliseconds: a list is a walk of the kernel's over all connections. */
-const PAUSE_MS = 50;
+/** How many connections this network namespace tracks. There is no such file where the kernel doesn't track any. */
+const COUNT_FILE = "/proc/sys/net/netfilter/nf_conntrack_count";
+/** Up to so many connections all are listed in one walk; above, a walk for each address costs less than reading them all. */
+const FEW_FLOWS = 10_000;
+/** With more addresses than this one walk for all costs less, however many connections there are. */
+const FEW_ADDRESSES = 2;
+/** So long a pass waits for more to look at, in milliseconds. */
+const SETTLE_MS = 100;
+/**
+ * A list is a walk of the kernel's over all connections, ten milliseconds and more on a node of usual size, in which the daemon does
+ * nothing else. So a pass rests this many times as long as it took, and at least so many milliseconds.
+ */
+const REST = { factor: 50, leastMs: 1000 };
 const ENOENT = 2;
 
 export interface DeniedFlowsOptions {
@@ -44,10 +54,17 @@ export interface DeniedFlowsOptions {
   readonly onEnded?: (count: number) => void;
   /** The node's own addresses, canonical text. */
   readonly nodeAddresses?: () => ReadonlySet<string>;
+  /** How many connections there are. */
+  readonly tracked?: () => Promise<number>;
+  /** So long a pass waits for more, in milliseconds. */
+  readonly settleMs?: number;
 }
 
-/** Whose connections a change may have closed: pods that other rules are for now, and peers that were allowed. */
-export function suspectsOf(change: RulesetChange): ReadonlySet<string> {
+/**
+ * Whose connections a change may have closed: pods that other rules are for now, and peers that were allowed.
+ * @param exempt addresses that somebody has just been given, or has just given back: their connections are dealt with there
+ */
+export function suspectsOf(change: RulesetChange, exempt: ReadonlySet<string> = new Set()): ReadonlySet<string> {
   const suspects = new Set<string>();
   const maps = new Set(
     change.elements.flatMap(({ set, add }) => (add.some(({ chain }) => chain !== undefined) ? [set] : [])),
@@ -57,6 +74,7 @@ export function suspectsOf(change: RulesetChange): ReadonlySet<string> {
     // What comes to a set of peers is allowed more than before; what comes to a map is closed.
     if (maps.has(set)) for (const { key } of add) suspects.add(addressIn(key));
   }
+  for (const address of exempt) suspects.delete(address);
   return suspects;
 }
 
@@ -69,6 +87,8 @@ export class DeniedFlows {
   readonly #options: DeniedFlowsOptions;
   #suspects: Set<string> | "all" = new Set();
   #running: Promise<void> | undefined;
+  /** Resolved when nobody wants to wait for a rest. */
+  #hurry = Promise.withResolvers<void>();
 
   constructor(netlink: Pick<Netlink, "dump" | "submit">, options: DeniedFlowsOptions) {
     this.#netlink = netlink;
@@ -82,9 +102,11 @@ export class DeniedFlows {
     if (this.#pending) this.#running ??= this.#run();
   }
 
-  /** Resolves when nothing is to be looked at any more. */
+  /** Looks at what there is to look at without a rest, and resolves then. */
   async idle(): Promise<void> {
+    this.#hurry.resolve();
     while (this.#running !== undefined) await this.#running;
+    this.#hurry = Promise.withResolvers();
   }
 
   get #pending(): boolean {
@@ -92,21 +114,35 @@ export class DeniedFlows {
   }
 
   async #run(): Promise<void> {
+    await this.#rest(this.#options.settleMs ?? SETTLE_MS);
     while (this.#pending) {
       const suspects = this.#suspects;
       this.#suspects = new Set();
+      const begun = performance.now();
       try {
         await this.#pass(suspects);
       } catch (error) {
         this.#options.onError(error);
       }
-      if (this.#pending) await sleep(PAUSE_MS);
+      await this.#rest(Math.max(REST.leastMs, REST.factor * (performance.now() - begun)));
     }
+    // In the same turn as the last look, so that nothing is left to a run that is over.
     this.#running = undefined;
   }
 
+  async #rest(ms: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const over = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, ms);
+    });
+    await Promise.race([over, this.#hurry.promise]);
+    clearTimeout(timer);
+  }
+
   async #pass(suspects: Suspects): Promise<void> {
-    const { nodeAddresses = localAddresses, judge, onEnded } = this.#options;
+    const { nodeAddresses = localAddresses, tracked = trackedFlows, judge, onEnded } = this.#options;
+    const count = await tracked();
+    if (count === 0) return;
     const own = nodeAddresses();
     const allows = judge();
     const isDenied = (flow: Flow) => {
@@ -117,7 +153,7 @@ export class DeniedFlows {
       return !allows(packet, own.has(packet.source) ? "output" : "forward");
     };
     let ended = 0;
-    for (const request of requestsFor(suspects)) {
+    for (const request of requestsFor(suspects, count)) {
       const denied = (await this.#netlink.dump(request)).flatMap((message) => {
         const flow = decodeFlow(message);
         return flow !== undefined && isDenied(flow) ? [deleteFlow(flow)] : [];
@@ -132,8 +168,8 @@ export class DeniedFlows {
   }
 }
 
-function requestsFor(suspects: Suspects) {
-  if (suspects === "all" || suspects.size > FEW_ADDRESSES) return [LIST_ALL_FLOWS];
+function requestsFor(suspects: Suspects, tracked: number): Request[] {
+  if (suspects === "all" || suspects.size > FEW_ADDRESSES || tracked <= FEW_FLOWS) return [LIST_ALL_FLOWS];
   return [...suspects].flatMap((text) => {
     const source = parseAddress(text);
     const family = source.length === 4 ? 4 : 6;
@@ -153,6 +189,16 @@ function firstPacketOf({ original, reply }: Flow): FirstPacket {
     protocol: original.protocol,
     port: reply.sourcePort,
   };
+}
+
+/** 0 where connection tracking is not in the kernel; asking ctnetlink would load it. */
+async function trackedFlows(): Promise<number> {
+  try {
+    return Number(await readFile(COUNT_FILE, "utf8"));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return 0;
+    throw error;
+  }
 }
 
 function localAddresses(): ReadonlySet<string> {
