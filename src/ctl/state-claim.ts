@@ -5,10 +5,10 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { IpamError } from "../ipam/errors.ts";
-import { findHolders } from "../ipam/lock-holder.ts";
 import type { AllocationRecord } from "../ipam/records.ts";
 import { refuseWhenTaken } from "../ipam/socket-claim.ts";
 import { DATABASE_NAME, type OpenedStore, Store, StoreError } from "../ipam/store.ts";
+import { findHolders } from "../sys/lock-holder.ts";
 import { CtlError } from "./errors.ts";
 
 /** How long a daemon that is told to end may take: its calls under way, and BIRD's configuration. */

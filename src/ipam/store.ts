@@ -11,10 +11,10 @@ import { constants } from "node:fs";
 import { chmod, mkdir, open, readdir, realpath, rename, rm } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { type BatchOperation, Level } from "level";
+import { describeHolder } from "../sys/lock-holder.ts";
 import { CommitQueue } from "./commit-queue.ts";
 import { HISTORY_RANGE, type HistoryReader, type KeyRange, parseHistoryKey } from "./history.ts";
 import { type Damage, inspectDatabase } from "./inspect.ts";
-import { describeHolder } from "./lock-holder.ts";
 import { FORMAT_KEY, formatWrite, RecordError, type Snapshot, type Write } from "./records.ts";
 import { parseSnapshot } from "./snapshot.ts";
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -175,6 +177,24 @@ test("a database that LevelDB can't open is made anew", async () => {
   expect(restored).toBeUndefined();
   expect(said).toHaveLength(1);
   expect(await restoreNodes(stateDir)).toEqual({ restored: undefined, said: [] });
+});
+
+test("a cache that another process has is refused with that one's pid and command line", {
+  timeout: 30_000,
+}, async () => {
+  const stateDir = directory();
+  const script = `import { Level } from "level";
+    await new Level(${JSON.stringify(join(stateDir, CACHE_NAME))}).open();
+    process.stdout.write("open");
+    setInterval(() => {}, 60_000);`;
+  const argv = ["--input-type=module", "--eval", script];
+  const holder = spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "inherit"] });
+  onTestFinished(() => void holder.kill("SIGKILL"));
+  await once(holder.stdout, "data");
+  await expect(openCache(stateDir)).rejects.toMatchObject({
+    code: "KUBE_CACHE_LOCKED",
+    message: expect.stringContaining(`${join(stateDir, CACHE_NAME)}: the database is held by process ${holder.pid} (`),
+  });
 });
 
 test("fields that an older program didn't write have their defaults, and those of a newer one do no harm", async () => {

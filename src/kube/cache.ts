@@ -6,11 +6,12 @@
 import { chmod, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type BatchOperation, Level } from "level";
+import { describeHolder } from "../sys/lock-holder.ts";
 import { type CachedKind, CachedRecordError, decodeCached, encodeCached } from "./cached-kinds.ts";
 import type { Change, Collection } from "./collection.ts";
 import type { ObjectKey } from "./objects.ts";
 
-/** The cache can't be had. The message names its path. */
+/** The cache can't be had. The message names its path and who has it. */
 export class KubeCacheError extends Error {
   override readonly name = "KubeCacheError";
   /** Another process has it. */
@@ -172,8 +173,8 @@ export class KubeCache {
       return this.#database;
     } catch (err) {
       if (codeOf(err) === "LEVEL_LOCKED") {
-        const hint = "is there a second flatnetd with this state directory?";
-        throw new KubeCacheError(`${this.path}: another process has it; ${hint}`, { cause: err });
+        const holder = await describeHolder(join(this.path, "LOCK"));
+        throw new KubeCacheError(`${this.path}: the database is held by ${holder}`, { cause: err });
       }
       // A full disk, or one that is broken, says nothing of what is on it.
       if (!isDamage(err)) throw err;
