@@ -27,11 +27,21 @@ const PASS_INTERVAL_MS = 30_000;
 /** In bytes. */
 const RECEIVE_BUFFER = 1 << 20;
 
+/** The daemon may not hear what happens in pods' namespaces. */
+export class PodWatchError extends Error {
+  override readonly name = "PodWatchError";
+  readonly code = "POD_WATCH_DENIED";
+  constructor(cause: SysError) {
+    const problem = `hearing what is taken away in pods takes CAP_NET_BROADCAST (${cause.message})`;
+    super(`${problem}; with \`repair: false\` the daemon does without`, { cause });
+  }
+}
+
 /**
  * Keeps living attachments as their ADDs made them, from now on, beginning with a look at all of them.
  * @param netlink a socket of NETLINK_ROUTE in the node's namespace
  * @returns ends it
- * @throws SysError when the socket can't be had
+ * @throws PodWatchError, SysError when the socket can't be had
  */
 export function watchPods(
   allocations: HeldAllocations,
@@ -44,7 +54,7 @@ export function watchPods(
   const rest = (ms: number) => sleep(ms, undefined, { signal: stopping.signal });
   const ends = new PodEnds(sys);
   const keeper = new PodKeeper({ allocations, links: () => listLinks(netlink), ends, bootId, log, now, sleep: rest });
-  const socket = ListeningSocket.open(NETLINK_ROUTE, LOSS_GROUPS, RECEIVE_BUFFER);
+  const socket = openSocket();
   const ears = new Ears(socket, now);
   const run = async () => {
     while (!stopping.signal.aborted) {
@@ -65,6 +75,16 @@ export function watchPods(
     await running;
     socket.close();
   };
+}
+
+/** Without the right the kernel refuses to tell of other namespaces (net/netlink/af_netlink.c, NETLINK_LISTEN_ALL_NSID). */
+function openSocket(): ListeningSocket {
+  try {
+    return ListeningSocket.open(NETLINK_ROUTE, LOSS_GROUPS, RECEIVE_BUFFER);
+  } catch (error) {
+    if (error instanceof SysError && error.code === "EPERM") throw new PodWatchError(error);
+    throw error;
+  }
 }
 
 /** All links of the node's namespace. */

@@ -782,6 +782,21 @@ describe.runIf(canUseKernel())("the configuration", () => {
     for (const word of words) expect(stderr).toContain(word);
   });
 
+  test("that repairs is refused without the right to hear pods, which is named; one that doesn't serves", async () => {
+    const deaf = ["setpriv", "--bounding-set=-net_broadcast", "--inh-caps=-net_broadcast", "--"];
+    const { status, stdout } = await runToEnd([...deaf, ...node.command(...node.flags())]);
+    expect(status).toBe(1);
+    expect(parseLog(stdout).at(-1)).toMatchObject({
+      level: "fatal",
+      msg: expect.stringMatching(/CAP_NET_BROADCAST .*`repair: false`/),
+    });
+    const daemon = await startDaemon({
+      argv: [...deaf, ...node.command(...node.flags("--repair", "false"))],
+      ready: (output) => output.includes('"msg":"serving"'),
+    });
+    expect(await daemon.stop()).toBe(0);
+  });
+
   test("--help prints the flags and exits with 0", async () => {
     const { status, stdout, stderr } = await runDaemon(node, ["--help"]);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
