@@ -12,7 +12,7 @@ FROM ${BASE}
 ARG DEBIAN_SNAPSHOT=
 ARG SOURCE_DATE_EPOCH=0
 
-# bird2: routes by BGP. nftables: for people, who want to see the rules; flatnetd has no need of it.
+# bird2: routes by BGP. libstdc++6: flatnetd is linked with it. nftables: for people, who want to see the rules; flatnetd has no need of it.
 RUN set -eu; \
     if [ -n "${DEBIAN_SNAPSHOT}" ]; then \
       rm -f /etc/apt/sources.list.d/*; \
@@ -24,7 +24,7 @@ RUN set -eu; \
     fi; \
     export DEBIAN_FRONTEND=noninteractive; \
     apt-get update; \
-    apt-get install --yes --no-install-recommends bird2 nftables; \
+    apt-get install --yes --no-install-recommends bird2 libstdc++6 nftables; \
     dpkg-query --show --showformat='${Package} ${Version} ${Architecture}\n' > /usr/local/share/flatnet-packages.txt; \
     rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /tmp/* /run/*
 
