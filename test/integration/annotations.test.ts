@@ -336,8 +336,23 @@ describe.runIf(canUseKernel())("the cluster", () => {
     });
   });
 
-  test("is told of a route that isn't flatnet's, where one of its own belongs", async () => {
+  test("is told that a damaged database was repaired", async () => {
     const site = await Site.open();
+    await site.start();
+    await site.node.stop();
+    rmSync(join(site.node.stateDir, "ipam.db", "CURRENT"));
+    await site.start();
+    expect(await site.event(NODE, "DatabaseRepaired")).toMatchObject({
+      type: "Warning",
+      involvedObject: { kind: "Node", uid: NODE },
+      message: expect.stringMatching(
+        /ipam\.db: the database is damaged: .*; it is repaired as far as it could be read/,
+      ),
+    });
+  });
+
+  test("is told what lasts: a foreign route where one of its own belongs, a node that doesn't answer", async () => {
+    const site = await Site.open({ config: { probeSeconds: 1 } });
     const addresses = nodeAddresses(2).map((address) => ({ type: "InternalIP", address }));
     const spec = { podCIDR: "10.84.9.0/24", podCIDRs: ["10.84.9.0/24"] };
     await site.node.netns.ip("route", "add", "10.84.9.0/24", "dev", "lo");
@@ -345,5 +360,7 @@ describe.runIf(canUseKernel())("the cluster", () => {
     await site.start();
     const { message } = await site.event(NODE, "RouteConflict");
     expect(message).toContain("10.84.9.0/24 of node-2");
+    const silent = await site.event(NODE, "PeerUnreachable");
+    expect(silent.message).toContain(`node-2 does not answer at its address ${nodeAddresses(2)[0]}`);
   });
 });
