@@ -6,10 +6,10 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { type Cluster, type ClusterNode, startCluster } from "../helpers/cluster/cluster.ts";
-import { serverKinds } from "../helpers/cluster/servers.ts";
 import { probe, type Receiver, startReceiver } from "../helpers/containerd/probe.ts";
 import { Cleanup, waitFor } from "../helpers/daemon.ts";
 import { openMailbox, sendDatagrams } from "../helpers/datagrams.ts";
+import { serverKinds } from "../helpers/kube-api/servers.ts";
 import { canUseKernel } from "../helpers/netns.ts";
 
 const CONFLIST = "10-flatnet.conflist";

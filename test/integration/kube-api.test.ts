@@ -17,9 +17,9 @@ import { formatPrefix } from "../../src/net/prefix.ts";
 import { Cleanup } from "../helpers/daemon.ts";
 import { type ApiServer, writeServiceAccount } from "../helpers/kube-api/api-server.ts";
 import { namespaceObject, nodeObject, podObject } from "../helpers/kube-api/seed.ts";
-import { apiServerKinds } from "../helpers/kube-api/servers.ts";
+import { serverKinds } from "../helpers/kube-api/servers.ts";
 
-describe.each(apiServerKinds())("$name", ({ start }) => {
+describe.each(serverKinds())("$name", ({ start }) => {
   const cleanup = new Cleanup();
   let server: ApiServer;
   let serviceAccountDir: string;

@@ -11,18 +11,12 @@ import { REFERENCE_PLUGINS, runSandbox, type Sandbox } from "../containerd/node.
 import { type Cleanup, CommandError, type Daemon, startDaemon, waitFor } from "../daemon.ts";
 import { type LogLine, parseLog } from "../flatnet-node.ts";
 import type { Admin } from "../kube-api/admin.ts";
-import { type ApiServer, KUBERNETES_SERVICE_ADDRESS, writeServiceAccount } from "../kube-api/api-server.ts";
+import { KUBERNETES_SERVICE_ADDRESS, writeServiceAccount } from "../kube-api/api-server.ts";
 import { type Relay, startRelay } from "../kube-api/relay.ts";
+import type { Server } from "../kube-api/servers.ts";
 import { createNetns, type Netns } from "../netns.ts";
 import { built } from "../plugin.ts";
 import { createFabric, type Fabric, nodeAddresses } from "./fabric.ts";
-
-/** An API server whose certificate is also for KUBERNETES_SERVICE_ADDRESS. */
-export interface Server extends ApiServer {
-  readonly ca: string;
-  /** A token of the agent of a node, as kubelet gets it one. */
-  agentToken(nodeName: string): Promise<string>;
-}
 
 export interface Cluster {
   readonly admin: Admin;
