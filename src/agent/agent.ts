@@ -42,6 +42,7 @@ import { checksOf, keepCniFiles, NOT_SYNCED, openFootprint } from "./node-life.t
 import { toNodeRoute } from "./node-route.ts";
 import { listLinks, watchPods } from "./pod-watch.ts";
 import { openPolicy } from "./policy.ts";
+import { policyService } from "./policy-questions.ts";
 import { ProbeKeeper } from "./probe-keeper.ts";
 import { passIntervalMs, Retirer, surroundingsOf } from "./retire.ts";
 import { RouteKeeper } from "./route-keeper.ts";
@@ -184,6 +185,7 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
       return [...own, ...((await bgp?.ways(new Set(own.map(({ subnet }) => subnet)))) ?? [])];
     },
     socketPath: config.socket,
+    further: [policyService({ policy, nodeName: config.nodeName, nodes })],
     log,
     ...(metrics !== undefined && { onCall: (method, code, seconds) => metrics.called(method, code, seconds) }),
   });

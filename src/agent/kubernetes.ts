@@ -17,7 +17,7 @@ import { KubernetesNodes } from "./kubernetes-nodes.ts";
 import type { Log } from "./log.ts";
 import type { FollowedKind } from "./metrics.ts";
 import { OwnNode } from "./own-node.ts";
-import type { PolicyObjects } from "./policy-keeper.ts";
+import type { PolicyObjects } from "./policy-knowledge.ts";
 
 /** A kind of objects that is followed. */
 interface Following {

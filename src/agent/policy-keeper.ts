@@ -5,22 +5,21 @@
 // nothing is known, what a daemon before left stays in force.
 import type { AllocationRecord, PodName } from "../ipam/records.ts";
 import type { AttachmentGuard } from "../ipam/service.ts";
-import type { ClusterNetworkPolicy } from "../kube/cluster-network-policy.ts";
 import type { Change, Collection } from "../kube/collection.ts";
-import type { NetworkPolicy } from "../kube/network-policy.ts";
-import { type KubeNamespace, type KubePod, keyOf, type ObjectKey } from "../kube/objects.ts";
+import { type KubePod, keyOf, type ObjectKey } from "../kube/objects.ts";
 import { formatAddress, parseAddress } from "../net/address.ts";
 import { attachmentKey } from "../net/names.ts";
 import { CounterTotals, nameOf, type PolicyTotal } from "../policy/engine/counter-totals.ts";
 import { DeniedFlows, type FirstPacket, suspectsOf } from "../policy/engine/denied-flows.ts";
 import { type LogSocket, watchDenied } from "../policy/engine/denied-packets.ts";
 import { PolicyError } from "../policy/engine/errors.ts";
-import { type PolicyKernel, PolicyTable } from "../policy/engine/policy-table.ts";
+import { type CountedRule, type PolicyKernel, PolicyTable } from "../policy/engine/policy-table.ts";
 import { Interpreter } from "../policy/interpret.ts";
 import { type LocalPod, PolicyModel, type PolicySettings } from "../policy/model.ts";
 import type { PolicyRef } from "../policy/ruleset.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
+import type { PolicyKnowledge, PolicyObjects } from "./policy-knowledge.ts";
 import { PolicySamples } from "./policy-samples.ts";
 
 /** The group of NFLOG that denied packets are sampled to: the number of our links' group. */
@@ -41,16 +40,6 @@ const PROBLEMS_TOLD = 20;
 const REMADE = "the rules of network policies had been changed by somebody else and were made anew";
 /** How often attachments are listed again when some come or go meanwhile. */
 const LISTS_MAX = 10;
-
-/** What policies are made of. */
-export interface PolicyObjects {
-  /** Of all nodes. */
-  readonly pods: Collection<KubePod>;
-  readonly namespaces: Collection<KubeNamespace>;
-  readonly policies: Collection<NetworkPolicy>;
-  /** Absent where they aren't looked at. */
-  readonly clusterPolicies?: Collection<ClusterNetworkPolicy> | undefined;
-}
 
 export interface PolicyKeeperOptions {
   readonly kernel: PolicyKernel;
@@ -95,7 +84,7 @@ export class PolicyKeeper implements AttachmentGuard {
   /** Counts admissions and dismissals, so that a list from before one is known for old. */
   #version = 0;
   /** Pods that were asked for and that the collection hasn't. */
-  readonly #found = new Set<ObjectKey>();
+  readonly #found = new Map<ObjectKey, KubePod>();
   readonly #closers: (() => void)[] = [];
   readonly #known = Promise.withResolvers<void>();
   #isKnown = false;
@@ -205,6 +194,20 @@ export class PolicyKeeper implements AttachmentGuard {
   /** Whether all that was known when the daemon started is in force, or what came since. */
   get synced(): boolean {
     return this.#synced;
+  }
+
+  /** What is known and in force at this moment, for who explains it. */
+  get knowledge(): PolicyKnowledge {
+    const { objects, settings } = this.#options;
+    const locals = [...this.#locals.values()].map(({ pod }) => pod);
+    const { ruleset } = this.#model;
+    const { problem } = this;
+    return { objects, settings, locals, ruleset, problem, found: this.#found, policiesKnown: this.#isKnown };
+  }
+
+  /** What the rules have counted since they were made. @throws PolicyError */
+  counters(): Promise<CountedRule[]> {
+    return this.#table.counters();
   }
 
   /** What policies have let through and denied, since the daemon started. @throws PolicyError */
@@ -395,7 +398,7 @@ export class PolicyKeeper implements AttachmentGuard {
     const found = await findPod(pod);
     // What the watch has told meanwhile is newer.
     if (found === undefined || objects.pods.objects.get(key) !== known) return;
-    this.#found.add(key);
+    this.#found.set(key, found);
     this.#model.setPod(key, found);
   }
 

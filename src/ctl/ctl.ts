@@ -7,6 +7,7 @@ const USAGE = `usage: flatnetctl COMMAND [options]
 
   adopt      take over the addresses that another plugin gave out on this node
   ipam       this node's addresses: how many are left, who has which
+  policy     which network policies this node enforces, and why a connection is allowed or denied
   routes     which way packets take to each other node's pods, and why they don't where they don't
   uninstall  take flatnet off this node, without a trace
   lab        a cluster of network namespaces on this machine, and the proof that its network is flat
@@ -20,6 +21,8 @@ export async function runCtl(args: readonly string[], world: CtlWorld): Promise<
       return (await import("./adopt.ts")).runAdopt(rest, world);
     case "ipam":
       return (await import("./ipam.ts")).runIpam(rest, world);
+    case "policy":
+      return (await import("./policy.ts")).runPolicy(rest, world);
     case "routes":
       return (await import("./routes.ts")).runRoutes(rest, world);
     case "uninstall":

@@ -36,11 +36,15 @@ export class DaemonClient {
     return new DaemonClient(new Client(`unix:${socket}`, credentials.createInsecure(), options), socket);
   }
 
-  /** One call. @throws CtlError CTL_OLD_DAEMON, CTL_UNREACHABLE, CTL_REFUSED */
-  call<Request, Response>(method: Method<Request, Response>, request: Request): Promise<Response> {
+  /** One call. @param service that has the method. @throws CtlError CTL_OLD_DAEMON, CTL_UNREACHABLE, CTL_REFUSED */
+  call<Request, Response>(
+    method: Method<Request, Response>,
+    request: Request,
+    service: { readonly fullName: string } = IpamServiceDefinition,
+  ): Promise<Response> {
     return new Promise((resolve, reject) => {
       this.#client.makeUnaryRequest(
-        `/${IpamServiceDefinition.fullName}/${method.name}`,
+        `/${service.fullName}/${method.name}`,
         (message: Request) => Buffer.from(method.requestType.encode(message).finish()),
         (bytes: Buffer) => method.responseType.decode(bytes),
         request,

@@ -2,6 +2,7 @@
 import { expect, test } from "vitest";
 import { FILES } from "../gen/descriptors.ts";
 import { IpamServiceDefinition } from "../gen/flatnet/ipam/v1/ipam.ts";
+import { PolicyServiceDefinition } from "../gen/flatnet/policy/v1/policy.ts";
 import { reflect } from "./reflection.ts";
 
 const IPAM_FILE = "flatnet/ipam/v1/ipam.proto";
@@ -10,7 +11,11 @@ test("the services that are listed are those that are served", () => {
   expect(reflect({ host: "h", listServices: "" })).toMatchObject({
     validHost: "h",
     listServicesResponse: {
-      service: [{ name: IpamServiceDefinition.fullName }, { name: "grpc.reflection.v1.ServerReflection" }],
+      service: [
+        { name: IpamServiceDefinition.fullName },
+        { name: PolicyServiceDefinition.fullName },
+        { name: "grpc.reflection.v1.ServerReflection" },
+      ],
     },
   });
 });

@@ -62,11 +62,37 @@ export interface ServeIpamOptions {
   readonly removeLink: (attachment: Attachment) => Promise<void>;
   /** At most 107 bytes; its directory must exist. */
   readonly socketPath: string;
+  /** What else is served on the socket. */
+  readonly further?: readonly FurtherService[];
   readonly log: IpamLog;
   /** Told of each call that was answered: its gRPC status code, and how long it took. */
   readonly onCall?: (method: string, code: number, seconds: number) => void;
   /** How long calls under way may take when closing, in milliseconds. */
   readonly drainMs?: number;
+}
+
+/** A service beside the IPAM's, described by generated code, whose methods are questions. */
+export interface FurtherService {
+  readonly definition: GeneratedService;
+  /** By the name of the definition's field; what they throw is an IpamError, or a bug. */
+  readonly methods: Readonly<Record<string, (message: never) => Promise<unknown>>>;
+}
+
+/** A service as ts-proto describes it. */
+export interface GeneratedService {
+  readonly fullName: string;
+  readonly methods: Readonly<
+    Record<
+      string,
+      {
+        readonly name: string;
+        readonly requestType: unknown;
+        readonly requestStream: boolean;
+        readonly responseType: unknown;
+        readonly responseStream: boolean;
+      }
+    >
+  >;
 }
 
 export interface IpamServer {
@@ -230,6 +256,12 @@ export async function serveIpam(options: ServeIpamOptions): Promise<IpamServer> 
     ),
   } satisfies UntypedServiceImplementation);
 
+  for (const { definition, methods } of options.further ?? []) {
+    const handlers = Object.entries(methods).map(([key, handle]) => {
+      return [key, unary(definition.methods[key]?.name ?? key, handle as (message: unknown) => Promise<unknown>)];
+    });
+    server.addService(toServiceDefinition(definition), Object.fromEntries(handlers));
+  }
   addReflection(server);
 
   const claim = await claimSocket(
@@ -328,8 +360,8 @@ function toTenure({ address, attachment, pod, allocatedAtMs, releasedAtMs, cause
 }
 
 /** The generated description of the service in the form grpc-js takes, for servers and for clients. */
-export function toServiceDefinition(): ServiceDefinition {
-  const { fullName, methods } = IpamServiceDefinition;
+export function toServiceDefinition(service: GeneratedService = IpamServiceDefinition): ServiceDefinition {
+  const { fullName, methods } = service;
   const definition: Record<string, ServiceDefinition[string]> = {};
   for (const [key, method] of Object.entries(methods)) {
     definition[key] = {

@@ -132,6 +132,19 @@ test("a pod's own node is told from other nodes", () => {
   });
 });
 
+test("a pod is a peer by the addresses of its attachment, before kubelet has told them", () => {
+  const from = [{ podSelector: {}, namespaceSelector: {} }];
+  const of = cluster(policy("x", "pods", { podSelector: {}, ingress: [{ from }] }));
+  const state = stateOf({ ...of, pods: PODS.map((one) => (one.name === "client" ? { ...one, addresses: [] } : one)) });
+  const local = { id: "c", namespace: "y", name: "client", uid: undefined, addresses: [parseAddress("10.244.2.2")] };
+  const packet = packetOf({ source: "10.244.2.2", destination: "10.244.1.2", protocol: "TCP", port: 80 });
+  expect(explain({ ...state, locals: [local] }, packet, SETTINGS)).toMatchObject({ allowed: true });
+  expect(explain({ ...state, locals: [{ ...local, uid: "another" }] }, packet, SETTINGS).directions).toMatchObject([
+    { because: "unselected" },
+    { because: "isolated" },
+  ]);
+});
+
 test("an attachment whose pod isn't known is explained as such", () => {
   const of = cluster(policy("x", "any", { podSelector: {} }));
   const local = {

@@ -161,13 +161,19 @@ function findEnd(state: ExplainState, bytes: Uint8Array): FoundEnd {
   const attached = [...state.locals].find(has);
   const node = [...state.nodes].find(has)?.name;
   if (attached !== undefined) {
-    const object = state.pods.get(keyOf(attached));
-    return { address, node, pod: nameOf(attached), local: attached, object };
+    return { address, node, pod: nameOf(attached), local: attached, object: withOwnAddresses(attached, state) };
   }
   const object = [...state.pods.values()].find((pod) => !pod.hostNetwork && !pod.ended && has(pod));
   if (object === undefined) return { address, node, pod: undefined, local: undefined, object: undefined };
   const { namespace, name, uid, addresses } = object;
   return { address, node, pod: nameOf(object), local: { id: uid, namespace, name, uid, addresses }, object };
+}
+
+/** The pod as others have it as a peer: its attachment's addresses are known before kubelet has told them to anybody. */
+function withOwnAddresses(attached: LocalPod, { pods }: ExplainState): KubePod | undefined {
+  const object = pods.get(keyOf(attached));
+  if (object === undefined || (attached.uid !== undefined && attached.uid !== object.uid)) return object;
+  return { ...object, addresses: [...object.addresses, ...attached.addresses] };
 }
 
 function nameOf({ namespace, name }: { readonly namespace: string; readonly name: string }) {

@@ -8,12 +8,16 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { ROOT, toolEnv } from "../../scripts/repo.ts";
 import { IpamServiceDefinition } from "../../src/gen/flatnet/ipam/v1/ipam.ts";
+import { PolicyServiceDefinition } from "../../src/gen/flatnet/policy/v1/policy.ts";
 import { Cleanup, type Finished, runToEnd } from "../helpers/daemon.ts";
 import { createNode, type FlatnetNode } from "../helpers/flatnet-node.ts";
 import { canUseKernel } from "../helpers/netns.ts";
 
 const DOCUMENT = readFileSync(join(ROOT, "docs/api.md"), "utf8");
-const METHODS = Object.values(IpamServiceDefinition.methods).map(({ name }) => name);
+const SERVICES = [IpamServiceDefinition, PolicyServiceDefinition];
+const METHODS = SERVICES.flatMap(({ fullName, methods }) =>
+  Object.values(methods).map(({ name }) => ({ name, path: `${fullName}/${name}` })),
+);
 
 /** The indented blocks of a section, without their indent. */
 function blocksOf(section: string): string[] {
@@ -24,7 +28,7 @@ function blocksOf(section: string): string[] {
 
 test("every method is documented", () => {
   const rows = [...DOCUMENT.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name);
-  expect(rows.sort()).toEqual([...METHODS].sort());
+  expect(rows.sort()).toEqual(METHODS.map(({ name }) => name).sort());
 });
 
 describe.runIf(canUseKernel())("the documented API", () => {
@@ -48,7 +52,7 @@ describe.runIf(canUseKernel())("the documented API", () => {
     const [look, walk] = blocksOf("By hand") as [string, string];
     const looked = await runScript(look);
     expect(looked).toMatchObject({ status: 0, stderr: "" });
-    for (const method of METHODS) expect(looked.stdout).toContain(`${IpamServiceDefinition.fullName}/${method}\n`);
+    for (const { path } of METHODS) expect(looked.stdout).toContain(`${path}\n`);
     expect(looked.stdout).toContain('"cidr": "10.244.1.0/24"');
     const walked = await runScript(`${look.split("\n")[0]}\n${walk}`);
     expect(walked).toMatchObject({ status: 0, stderr: "" });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What policies have let through and denied, added up by policy: a rule's counter begins anew with its chain, and chains come and go.
+import { type RuleVerdict, verdictOf } from "../rule-counts.ts";
 import type { PolicyRef, Ruleset } from "../ruleset.ts";
 import type { CountedRule } from "./policy-table.ts";
 
@@ -8,7 +9,7 @@ export interface PolicyTotal {
   /** "namespace/name", or the name of one for the whole cluster; "" for what no policy is named for: pods that aren't known yet. */
   readonly policy: string;
   readonly direction: "ingress" | "egress" | "both";
-  readonly verdict: "allowed" | "denied";
+  readonly verdict: RuleVerdict;
   /** First packets of connections; every packet of what has none. */
   readonly packets: bigint;
 }
@@ -33,9 +34,9 @@ export class CounterTotals {
       const more = packets >= before ? packets - before : packets;
       const chain = chains.get(name);
       if (more === 0n || chain === undefined) continue;
-      const verdict = rule.verdict.kind === "drop" ? "denied" : "allowed";
-      // Nobody's rule denies: it is by all policies that select the pod that it is closed.
-      const refs = verdict === "denied" ? chain.policies : rule.origins.map(({ policy }) => policy);
+      const verdict = verdictOf(rule);
+      // Where nobody's rule denies it is by all policies that select the pod that it is closed.
+      const refs = rule.origins.length === 0 ? chain.policies : rule.origins.map(({ policy }) => policy);
       const names = new Set(refs.length === 0 ? [""] : refs.map(nameOf));
       for (const policy of names) this.#count({ policy, direction: chain.direction ?? "both", verdict }, more);
     }
