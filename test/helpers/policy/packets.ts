@@ -32,6 +32,12 @@ const SENTINEL_PORT = 9;
 /** So long without another arrival is the end of them, in milliseconds. */
 const QUIET_MS = 10;
 
+/** A first packet that may be sent to somebody else than who gets it. */
+export interface SentFlow extends Flow {
+  /** Where it is sent to, if that isn't where it arrives: a service, or a port of a node. */
+  readonly through?: { readonly address: string; readonly port: number };
+}
+
 /** One network namespace with the addresses that packets are sent from and to. */
 interface End {
   readonly addresses: readonly string[];
@@ -91,7 +97,7 @@ export class Packets {
    * Sends the first packet of each flow whose ends are open, and tells which arrived. What doesn't is not waited for: after all
    * the others a packet is sent that does.
    */
-  async arriving<F extends Flow>(flows: readonly F[]): Promise<Set<F>> {
+  async arriving<F extends SentFlow>(flows: readonly F[]): Promise<Set<F>> {
     const byKey = new Map<string, F>();
     const sending = new Map<End, FirstPacket[]>();
     for (const flow of flows) {
@@ -99,11 +105,9 @@ export class Packets {
       if (source === undefined || destination === undefined)
         throw new CommandError(`no end of ${JSON.stringify(flow)}`);
       const id = this.#nextId();
-      const packet = { from: flow.source, to: flow.destination, protocol: flow.protocol, id };
-      sending.set(source, [
-        ...(sending.get(source) ?? []),
-        flow.port === undefined ? packet : { ...packet, port: flow.port },
-      ]);
+      const { address: to, port } = flow.through ?? { address: flow.destination, port: flow.port };
+      const packet = { from: flow.source, to, protocol: flow.protocol, id };
+      sending.set(source, [...(sending.get(source) ?? []), port === undefined ? packet : { ...packet, port }]);
       byKey.set(`${flow.source} ${flow.protocol} ${flow.port ?? ""} ${id}`, flow);
     }
     for (const [end, send] of sending) {
