@@ -5,9 +5,9 @@ import { describe, expect, test } from "vitest";
 import { DaemonClient } from "../../src/ctl/daemon-client.ts";
 import { PolicyServiceDefinition } from "../../src/gen/flatnet/policy/v1/policy.ts";
 import { nodeAddresses } from "../helpers/cluster/fabric.ts";
-import { Cleanup, type Finished, runToEnd, waitFor } from "../helpers/daemon.ts";
+import { Cleanup, type Finished, run, runToEnd, waitFor } from "../helpers/daemon.ts";
 import { createNode } from "../helpers/flatnet-node.ts";
-import { canUseKernel } from "../helpers/netns.ts";
+import { canUseKernel, inNetns } from "../helpers/netns.ts";
 import { built } from "../helpers/plugin.ts";
 import type { Flow } from "../helpers/policy/evaluator.ts";
 import { Packets } from "../helpers/policy/packets.ts";
@@ -53,6 +53,16 @@ const ADMIN = {
 
 function ctl(site: { readonly node: { readonly socket: string } }, ...args: string[]): Promise<Finished> {
   return runToEnd([built("flatnetctl"), "policy", ...args, "--socket", site.node.socket]);
+}
+
+const EVENTS = {
+  ...{ name: "Event", plural: "events", group: "", apiVersion: "v1", namespaced: true, statusApart: false },
+};
+
+interface EventObject {
+  readonly involvedObject: { readonly kind: string; readonly namespace?: string; readonly name: string };
+  readonly reason: string;
+  readonly message: string;
 }
 
 /** A site whose pods are under all of them. */
@@ -197,6 +207,47 @@ describe.runIf(canUseKernel())("flatnetctl policy", () => {
     const { rules, pods } = JSON.parse((await ctl(site, "list", "--json")).stdout);
     expect(rules.length).toBeGreaterThan(3);
     expect(pods).toHaveLength(4);
+  }, 60_000);
+
+  test("a policy that can't be used closes its own pods, opens nothing, and is an Event, a metric and a line of the list", async () => {
+    const site = await Site.open({ metricsAddress: "127.0.0.1:9470" });
+    const to = { podSelector: { matchLabels: { app: "cut" } } };
+    const cut = { ...to, ingress: [{ from: [{ ipBlock: { cidr: "10.85.0.0/99" } }, { podSelector: {} }] }] };
+    await site.api.admin.create(POLICIES, { metadata: { name: "cut" }, spec: cut });
+    await site.api.admin.create(POLICIES, ODD);
+    await site.start();
+    const [free, odd, half] = [
+      await site.run("free", {}),
+      await site.run("odd", { app: "odd" }),
+      await site.run("cut", { app: "cut" }),
+    ];
+    const packets = new Packets(site.cleanup);
+    const node = nodeAddresses(1);
+    for (const { pod, addresses } of [free, odd, half]) await packets.open(pod.netns.path, addresses, node);
+    await packets.open(site.node.netns.path, node, free.addresses);
+    const flow = (from: typeof free, to: typeof free): Flow => ({
+      source: from.addresses[0] ?? "",
+      destination: to.addresses[0] ?? "",
+      ...{ protocol: "TCP", port: 80 },
+    });
+    const [toFree, toOdd, fromOdd, toHalf] = [flow(half, free), flow(free, odd), flow(odd, free), flow(free, half)];
+    // Of the rule that isn't understood nothing is left; of the other one the peer that is.
+    const arrived = await packets.arriving([toFree, toOdd, fromOdd, toHalf]);
+    expect([...arrived]).toEqual([toFree, fromOdd, toHalf]);
+
+    const events = () => site.api.store.list(EVENTS, "") as unknown as EventObject[];
+    await waitFor(() => events().filter(({ reason }) => reason === "PolicyUnusable").length === 2, {
+      timeoutMs: 30_000,
+    });
+    const about = (name: string) => events().find(({ involvedObject }) => involvedObject.name === name);
+    const { kind, namespace } = about("odd")?.involvedObject ?? {};
+    expect({ kind, namespace }).toEqual({ kind: "NetworkPolicy", namespace: "shop" });
+    expect(about("odd")?.message).toContain("spec.ingress[0]");
+    expect(about("odd")?.message).toContain('"form"');
+    expect(about("cut")?.message).toContain('"10.85.0.0/99"');
+    const request = "exec 3<>/dev/tcp/127.0.0.1/9470; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
+    expect(await run(inNetns(site.node.netns.path, "bash", "-c", request))).toMatch(/^flatnet_policy_faulty 2$/m);
+    expect((await ctl(site, "list")).stdout).toContain("NetworkPolicy shop/cut can't be used as a whole: ");
   }, 60_000);
 
   test("says plainly that a node doesn't enforce any", async () => {
