@@ -36,7 +36,7 @@ function ctlWorld(): CtlWorld {
 async function runDaemon(args: string[]): Promise<number> {
   // A look at ten thousand routes leaves more garbage than all that a daemon lives on, unless it is collected early.
   setFlagsFromString("--optimize-for-size");
-  const { parseConfig, USAGE } = await import("../agent/config.ts");
+  const { parseConfig } = await import("../agent/config.ts");
   let config: ReturnType<typeof parseConfig>;
   try {
     config = parseConfig(args, (path) => readFileSync(path, "utf8"));
@@ -45,6 +45,7 @@ async function runDaemon(args: string[]): Promise<number> {
     return 2;
   }
   if (config === "help") {
+    const { USAGE } = await import("../agent/config-flags.ts");
     process.stdout.write(USAGE);
     return 0;
   }
