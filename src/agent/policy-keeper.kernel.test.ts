@@ -29,6 +29,12 @@ class Objects<T extends { readonly name: string; readonly namespace?: string }> 
     return { close: () => void this.#subscribers.delete(onChange) };
   }
 
+  /** What was known before, as from disk. */
+  restore(...objects: T[]): void {
+    this.state = "restored";
+    for (const one of objects) this.objects.set(keyOf(one), one);
+  }
+
   /** All there is, as after a list. */
   list(...objects: T[]): void {
     this.state = "synced";
@@ -89,10 +95,15 @@ describe.runIf(canUseKernel())("the keeper of policies", () => {
       .sort();
   };
 
-  async function open(more: Partial<PolicyKeeperOptions> = {}) {
+  async function open(more: Partial<PolicyKeeperOptions> = {}, restored: readonly KubePod[] = []) {
     const pods = new Objects<KubePod>();
     const namespaces = new Objects<KubeNamespace>();
     const policies = new Objects<NetworkPolicy>();
+    if (restored.length > 0) {
+      pods.restore(...restored);
+      namespaces.restore(SHOP);
+      policies.restore(policy("web"));
+    }
     const allocations: AllocationRecord[] = [];
     const lines: string[] = [];
     const transactor = visit(netns, () => Transactor.open(sys, writeAside));
@@ -115,6 +126,7 @@ describe.runIf(canUseKernel())("the keeper of policies", () => {
       findPod: async () => undefined,
       log: pino({}, { write: (line: string) => void lines.push(JSON.parse(line).msg) }),
       knownWaitMs: 50,
+      restoredWaitMs: 3_600_000,
       ...more,
     });
     cleanup.add(() => keeper.stop());
@@ -164,6 +176,31 @@ describe.runIf(canUseKernel())("the keeper of policies", () => {
     expect(after.keeper.waitsFor).toBe("network policies are not known yet");
     after.know(pod("web"));
     await waitFor(async () => (await closed()).length === 1);
+    expect(await closed()).toEqual(["10.0.0.2 i"]);
+  });
+
+  test("what is on disk isn't enforced before the API server had time to say what is newer", async () => {
+    const before = await open();
+    before.allocations.push(record("web", 2));
+    before.know(pod("web"));
+    await before.start();
+    await before.keeper.stop();
+    // This one was killed before the pod was on disk: to what is, it is one that nobody knows.
+    const after = await open({}, [pod("other")]);
+    after.allocations.push(record("web", 2));
+    await after.start();
+    await sleep(200);
+    expect(await closed()).toEqual(["10.0.0.2 i"]);
+    after.know(pod("web"));
+    await waitFor(() => after.keeper.synced);
+    expect(await closed()).toEqual(["10.0.0.2 i"]);
+  });
+
+  test("what is on disk is enforced when the API server has had time and said nothing", async () => {
+    const { start, allocations, keeper } = await open({ restoredWaitMs: 20 }, [pod("web")]);
+    allocations.push(record("web", 2));
+    await start();
+    await waitFor(() => keeper.synced);
     expect(await closed()).toEqual(["10.0.0.2 i"]);
   });
 

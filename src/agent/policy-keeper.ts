@@ -32,14 +32,20 @@ const VERIFY_MS = 30_000;
 /** After one that took long it rests so many times as long: with ten thousand peers there is much to read. */
 const VERIFY_REST = 100;
 const RETRY_MS = 2_000;
-/** How long an ADD waits for policies to be known at all, in milliseconds: a daemon that has just been installed reads them first. */
-const KNOWN_WAIT_MS = 2_000;
+/** How long an ADD waits for policies to be known, in milliseconds: a daemon that has just been installed reads them first. */
+const KNOWN_WAIT_MS = 3_000;
 
 /** How many differences of the kernel's table are named in the log. */
 const PROBLEMS_TOLD = 20;
 const REMADE = "the rules of network policies had been changed by somebody else and were made anew";
 /** How often attachments are listed again when some come or go meanwhile. */
 const LISTS_MAX = 10;
+
+/**
+ * How long the API server may take to confirm what is known from disk, in milliseconds. That may be older than what the daemon before
+ * enforced: it was killed before it was on disk. So that stays in force until then.
+ */
+const RESTORED_WAIT_MS = 2_000;
 
 export interface PolicyKeeperOptions {
   readonly kernel: PolicyKernel;
@@ -55,6 +61,7 @@ export interface PolicyKeeperOptions {
   /** Told once of each policy that a pod of this node has to do with and that can't be used as a whole. */
   readonly onFaulty?: (kind: PolicyRef["kind"], policy: ReadPolicy) => void;
   readonly knownWaitMs?: number;
+  readonly restoredWaitMs?: number;
 }
 
 /** What was read of a policy, as far as people are told of it. */
@@ -88,6 +95,9 @@ export class PolicyKeeper implements AttachmentGuard {
   readonly #closers: (() => void)[] = [];
   readonly #known = Promise.withResolvers<void>();
   #isKnown = false;
+  #restoredTimer: NodeJS.Timeout | undefined;
+  /** All connections are to be judged again, once what is known is confirmed. */
+  #mustJudgeAll = false;
   /** The first transaction with all that is known is done. */
   #synced = false;
   #problem: string | undefined;
@@ -268,12 +278,28 @@ export class PolicyKeeper implements AttachmentGuard {
 
   /** Whether all that policies are made of is known. */
   #look(): void {
-    const { pods, namespaces, policies, clusterPolicies } = this.#options.objects;
-    const isAnyUnknown = [pods, namespaces, policies, clusterPolicies].some((one) => one?.state === "unknown");
-    if (this.#isKnown || isAnyUnknown) return;
+    const states = this.#states();
+    if (this.#isKnown || states.includes("unknown")) return;
+    if (!states.includes("restored")) {
+      this.#know();
+      return;
+    }
+    if (this.#restoredTimer !== undefined) return;
+    this.#restoredTimer = setTimeout(() => this.#know(), this.#options.restoredWaitMs ?? RESTORED_WAIT_MS);
+    this.#closers.push(() => clearTimeout(this.#restoredTimer));
+  }
+
+  #know(): void {
+    if (this.#isKnown) return;
     this.#isKnown = true;
     this.#model.setPoliciesKnown(true);
     this.#known.resolve();
+    this.#loop.request();
+  }
+
+  #states(): Collection<unknown>["state"][] {
+    const { pods, namespaces, policies, clusterPolicies } = this.#options.objects;
+    return [pods, namespaces, policies, clusterPolicies].flatMap((one) => (one === undefined ? [] : [one.state]));
   }
 
   async #waitUntilKnown(): Promise<void> {
@@ -348,7 +374,12 @@ export class PolicyKeeper implements AttachmentGuard {
     if (refusal !== undefined) this.#options.log.warn({ err: refusal }, REMADE);
     this.#tellFaulty();
     // After a start nobody knows what has changed since the daemon before.
-    this.#flows.end(whole || first ? "all" : suspectsOf(change, exempt));
+    if (whole || first) this.#mustJudgeAll = true;
+    // What is known from disk alone may be too old to end anything for.
+    if (this.#mustJudgeAll && this.#states().every((state) => state === "synced")) {
+      this.#mustJudgeAll = false;
+      this.#flows.end("all");
+    } else this.#flows.end(suspectsOf(change, exempt));
   }
 
   /**

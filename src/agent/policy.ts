@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { NETLINK_NETFILTER, Netlink } from "../netlink/event-loop.ts";
+import { removeTable } from "../nft/table.ts";
 import { Transactor } from "../nft/transactor.ts";
+import { POLICY_TABLE } from "../policy/ruleset.ts";
 import { ListeningSocket, sys, writeAside } from "../sys/node.ts";
 import type { ClusterLife } from "./cluster-life.ts";
 import type { Config } from "./config.ts";
@@ -14,7 +16,7 @@ const LOG_BUFFER = 256 * 1024;
 /**
  * What enforces network policies; it changes nothing before it is started. Where they aren't to be enforced, rules of an earlier
  * configuration are taken away, and there is none.
- * @throws PolicyError
+ * @throws PolicyError, NetlinkError
  */
 export async function openPolicy(
   config: Config,
@@ -28,12 +30,12 @@ export async function openPolicy(
   closers.push(() => transactor.close());
   const objects = kubernetes?.policyObjects;
   if (objects === undefined || cluster === undefined) {
-    const { PolicyTable } = await import("../policy/engine/policy-table.ts");
-    await PolicyTable.remove({ transactor });
+    await transactor.transaction(removeTable(POLICY_TABLE));
     return undefined;
   }
   const netlink = Netlink.open(NETLINK_NETFILTER);
   closers.push(() => netlink.close());
+  // Loaded only where there are policies.
   const { PolicyKeeper } = await import("./policy-keeper.ts");
   const keeper = await PolicyKeeper.open({
     kernel: { netlink, transactor },

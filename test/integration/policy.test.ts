@@ -112,6 +112,17 @@ describe.runIf(canUseKernel())("network policies", () => {
     expect(map).toContain(`${web.addresses[0]} : jump i4_`);
   });
 
+  test("are taken away by a daemon that isn't to enforce them any more", async () => {
+    const site = await Site.open();
+    await site.api.admin.create(POLICIES, WEB);
+    await site.start();
+    await site.run("web", { app: "web" });
+    await site.node.stop();
+    expect(await site.nft("list", "tables")).toContain("flatnet_policy");
+    await site.start("--policy", "false");
+    expect(await site.nft("list", "tables")).not.toContain("flatnet_policy");
+  });
+
   test("keep a pod closed that nobody can say anything about, until somebody can", async () => {
     const site = await Site.open();
     await site.api.admin.create(POLICIES, WEB);

@@ -6,12 +6,20 @@ import { Cleanup, run } from "../../../test/helpers/daemon.ts";
 import { canUseKernel, createNetns, type Netns } from "../../../test/helpers/netns.ts";
 import { visit } from "../../../test/helpers/visit.ts";
 import { NETLINK_NETFILTER, Netlink } from "../../netlink/event-loop.ts";
+import { removeTable } from "../../nft/table.ts";
 import { Transactor } from "../../nft/transactor.ts";
 import { sys, writeAside } from "../../sys/node.ts";
 import { baseChains, fixedSets } from "../base-chains.ts";
 import { diff } from "../diff.ts";
 import { UNKNOWN_CHAIN } from "../profile.ts";
-import { type NamedSet, NO_RULESET, type PolicyChain, type PolicyRule, type Ruleset } from "../ruleset.ts";
+import {
+  type NamedSet,
+  NO_RULESET,
+  POLICY_TABLE,
+  type PolicyChain,
+  type PolicyRule,
+  type Ruleset,
+} from "../ruleset.ts";
 import { type Applied, PolicyTable } from "./policy-table.ts";
 
 const GROUP = 26220;
@@ -347,7 +355,7 @@ describe.runIf(canUseKernel())("the policies' table", () => {
     await table.apply(rulesetOf());
     await nft("add table inet other; add chain inet other forward; add set inet other pods4_bb { type ipv4_addr; }");
     expect(await table.verify()).toEqual([]);
-    await PolicyTable.remove({ transactor: openTransactor() });
+    await openTransactor().transaction(removeTable(POLICY_TABLE));
     expect(await nft("list", "tables")).toBe("table inet other\n");
   });
 

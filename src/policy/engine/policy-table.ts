@@ -208,15 +208,6 @@ export class PolicyTable {
     });
   }
 
-  /** Leaves no such table. @throws PolicyError POLICY_KERNEL */
-  static async remove({ transactor }: Pick<PolicyKernel, "transactor">): Promise<void> {
-    try {
-      await transactor.transaction(removeTable(POLICY_TABLE));
-    } catch (error) {
-      throw failed(error);
-    }
-  }
-
   /** Resolves when nothing is under way any more. */
   async idle(): Promise<void> {
     await this.#tail;

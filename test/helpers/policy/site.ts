@@ -68,8 +68,8 @@ export class Site {
     return new Site({ api, node, relay, fabric, cleanup });
   }
 
-  async start(): Promise<void> {
-    await this.node.start("--config", join(this.node.directory, "flatnetd.yaml"));
+  async start(...flags: string[]): Promise<void> {
+    await this.node.start("--config", join(this.node.directory, "flatnetd.yaml"), ...flags);
   }
 
   /** The pod's object and its namespace, before there is a network. */
