@@ -94,6 +94,7 @@ const LIST: ListPoliciesResponse = {
     },
     { direction: "ingress", verdict: "denied", packets: 3n, bytes: 180n, policies: [POLICY], rules: [] },
     { direction: "", verdict: "denied", packets: 0n, bytes: 0n, policies: [], rules: [] },
+    { direction: "", verdict: "denied", packets: 1n, bytes: 40n, policies: [], rules: [] },
   ],
   pods: [
     { pod: WEB.pod, addresses: ["10.85.0.2", "fd00::2"], ingress: [POLICY], egress: [], unknown: false },
@@ -112,7 +113,7 @@ test("policies, counters and pods are three tables, and a sentence below them co
     "VERDICT  DIRECTION  PACKETS  BYTES   BY",
     "allowed  ingress    1,200    72,000  NetworkPolicy shop/web ingress[0]",
     "denied   ingress    3        180     no rule of NetworkPolicy shop/web",
-    "denied   -          0        0       what nobody knows yet: pods, or connections that are under way",
+    "denied   -          1        40      what nobody knows yet: pods, or connections that are under way",
     "",
     "POD          ADDRESSES           INGRESS        EGRESS",
     "shop/web     10.85.0.2, fd00::2  shop/web       open",
@@ -131,6 +132,6 @@ test("programs get the same as JSON, with numbers for counts", () => {
   expect(JSON.parse(policyText(LIST))).toMatchObject({
     version: 1,
     known: 1200,
-    rules: [{ packets: 1200, bytes: 72_000 }, { packets: 3 }, {}],
+    rules: [{ packets: 1200, bytes: 72_000 }, { packets: 3 }, { packets: 0 }, {}],
   });
 });

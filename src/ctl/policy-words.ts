@@ -98,8 +98,10 @@ export function policyLines({ policies, known, rules, pods, problem }: ListPolic
     }
     lines.push("");
   }
-  if (rules.length > 0) {
-    const rows = rules.map((count) => {
+  // What is nobody's policy's is worth a line when it happened.
+  const counts = rules.filter(({ policies: of, packets }) => of.length > 0 || packets > 0n);
+  if (counts.length > 0) {
+    const rows = counts.map((count) => {
       const { direction, verdict, packets, bytes } = count;
       return [verdict, direction === "" ? "-" : direction, formatCount(packets), formatCount(bytes), byWhom(count)];
     });

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What `flatnetctl policy` says, with the built programs, against what packets really do.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { parse } from "yaml";
+import { ROOT } from "../../scripts/repo.ts";
 import { DaemonClient } from "../../src/ctl/daemon-client.ts";
 import { PolicyServiceDefinition } from "../../src/gen/flatnet/policy/v1/policy.ts";
 import { nodeAddresses } from "../helpers/cluster/fabric.ts";
@@ -248,6 +252,40 @@ describe.runIf(canUseKernel())("flatnetctl policy", () => {
     const request = "exec 3<>/dev/tcp/127.0.0.1/9470; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
     expect(await run(inNetns(site.node.netns.path, "bash", "-c", request))).toMatch(/^flatnet_policy_faulty 2$/m);
     expect((await ctl(site, "list")).stdout).toContain("NetworkPolicy shop/cut can't be used as a whole: ");
+  }, 60_000);
+
+  test("does what the documentation says", async () => {
+    const blocks = readFileSync(join(ROOT, "docs/policy.md"), "utf8").match(/(?:^ {4}.*\n|^\n(?= {4}))+/gm) ?? [];
+    const [, policy = "", questions = "", answers = "", listing = "", listed = "", logged = "", table = ""] =
+      blocks.map((block) => block.replace(/^ {4}/gm, "").trim());
+    const site = await Site.open();
+    const { metadata, spec } = parse(policy);
+    await site.api.admin.create(POLICIES, { metadata, spec });
+    await site.start();
+    const web = await site.run("web", { app: "web" });
+    const [client, other] = [await site.run("client", { app: "client" }), await site.run("other", { app: "other" })];
+    const packets = new Packets(site.cleanup);
+    for (const { pod, addresses } of [web, client, other]) {
+      await packets.open(pod.netns.path, addresses, nodeAddresses(1));
+    }
+    await packets.open(site.node.netns.path, nodeAddresses(1), web.addresses);
+    const syns = (from: typeof web, port: number) =>
+      web.addresses.map((destination, family): Flow => {
+        return { source: from.addresses[family] ?? "", destination, protocol: "TCP", port };
+      });
+    await packets.arriving([...syns(client, 80), ...syns(other, 80), ...syns(client, 81)]);
+    const here = `flatnetctl() { ${built("flatnetctl")} "$@" --socket ${site.node.socket}; }`;
+    const run = (script: string) => runToEnd(site.node.netns.command("bash", "--norc", "-c", `${here}\n${script}`));
+    const said = (await run(questions)).stdout;
+    for (const answer of answers.split(/\n(?=\d)/)) expect(said).toContain(`${answer}\n`);
+    expect(said.match(/: denied\n/g)).toHaveLength(2 + 1 + 2);
+    expect((await run(listing)).stdout).toBe(`${listed}\n`);
+    const fields = (line: string) => ({ ...JSON.parse(line), time: "" });
+    await waitFor(() => site.node.log().some(({ sourcePod }) => sourcePod === "shop/other"));
+    expect(site.node.log().map((line) => ({ ...line, time: "" }))).toContainEqual(fields(logged));
+    const { status, stdout } = await run(table);
+    expect(status).toBe(0);
+    expect(stdout).toContain(`elements = { ${web.addresses[0]} : jump i4_`);
   }, 60_000);
 
   test("says plainly that a node doesn't enforce any", async () => {
