@@ -58,6 +58,15 @@ test("a pod that is too new to be known is asked for, and so is the successor of
   expect(asked).toEqual(["a", "b"]);
 });
 
+test("an answer serves whoever else asks for the same pod, and not for its successor", async () => {
+  const { known, asked } = knowing([], async (_, name) => pod(name, "1"));
+  expect(await known.find(wanted("a", "1"))).toMatchObject({ uid: "1" });
+  expect(await known.find(wanted("a", "1"))).toMatchObject({ uid: "1" });
+  expect(asked).toEqual(["a"]);
+  expect(await known.find(wanted("a", "2"))).toBeUndefined();
+  expect(asked).toEqual(["a", "a"]);
+});
+
 test("the answer about another pod with that name is none", async () => {
   const { known, lines } = knowing([], async (_, name) => pod(name, "another"));
   expect(await known.find(wanted("a", "mine"))).toBeUndefined();
