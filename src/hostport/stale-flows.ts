@@ -7,7 +7,6 @@
 // which the daemon does nothing else. So what is to be deleted is collected while a pass is under way, passes don't follow
 // each other closely, and nobody waits for them. Only an address that somebody had before is not given again until its
 // connections are gone, and that is one deletion by a filter, without a list, where the kernel can do it.
-import { readFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Family, familyOf, parseAddress } from "../net/address.ts";
@@ -22,10 +21,9 @@ import {
 } from "../netlink/conntrack.ts";
 import type { Netlink } from "../netlink/event-loop.ts";
 import type { Message } from "../netlink/message.ts";
+import { trackedFlows } from "../netlink/tracked-flows.ts";
 import type { TranslatedPort } from "./entries.ts";
 
-/** How many connections this network namespace tracks. There is no such file where the kernel doesn't track any. */
-const COUNT_FILE = "/proc/sys/net/netfilter/nf_conntrack_count";
 /** Between two passes. */
 const PAUSE_MS = 50;
 /** Up to so many connections all are listed in one walk; above, a walk for each filter costs less than reading them all. */
@@ -201,16 +199,6 @@ function isOf(port: TranslatedPort, { family, original }: Flow, own: readonly Ui
 
 function leadsTo(port: TranslatedPort, { reply }: Flow): boolean {
   return equal(reply.source, port.podIp) && reply.sourcePort === port.podPort;
-}
-
-/** 0 where connection tracking is not in the kernel; asking ctnetlink would load it. */
-async function trackedFlows(): Promise<number> {
-  try {
-    return Number(await readFile(COUNT_FILE, "utf8"));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return 0;
-    throw error;
-  }
 }
 
 /** The node's own addresses but those of loopback's network. */

@@ -2,6 +2,7 @@
 //
 // The blocking netlink transport: one send for a batch, and reads until each request of it is answered. The plugin has no
 // other; the daemon keeps node routes with it, because ten thousand answers are read faster than waited for.
+import { setReceiveBuffer } from "../sys/socket-options.ts";
 import { AF_NETLINK, type Fd, SOCK_RAW, type Sys, SysError } from "../sys/sys.ts";
 import {
   decodeAck,
@@ -23,9 +24,6 @@ const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
-const SOL_SOCKET = 1;
-const SO_RCVBUF = 8;
-const SO_RCVBUFFORCE = 33;
 
 /** The kernel answers in the send itself, unless another process holds the rtnl lock; this long is a stuck kernel. */
 const TIMEOUT_MS = 10_000;
@@ -263,18 +261,4 @@ export class BlockingNetlink {
 
 function unsent(requests: readonly Request[], cause: unknown): NetlinkError {
   return new NetlinkError("NETLINK_PROTOCOL", `send a netlink batch of ${requests.length}`, 0, cause);
-}
-
-function setReceiveBuffer(sys: Sys, fd: Fd, bytes: number): void {
-  try {
-    sys.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, number32(bytes));
-  } catch (error) {
-    // In a user namespace nobody may go beyond net.core.rmem_max.
-    if (!(error instanceof SysError) || error.code !== "EPERM") throw error;
-    sys.setsockopt(fd, SOL_SOCKET, SO_RCVBUF, number32(bytes));
-  }
-}
-
-function number32(value: number): Uint8Array {
-  return new Uint8Array(new Uint32Array([value]).buffer);
 }

@@ -12,6 +12,7 @@ import {
   NLMSG_ERROR,
   type Request,
 } from "../netlink/message.ts";
+import { number32, setSendBuffer } from "../sys/socket-options.ts";
 import { AF_NETLINK, type Fd, SOCK_RAW, type Sys, SysError } from "../sys/sys.ts";
 import { BATCH_BEGIN, BATCH_END } from "./message.ts";
 
@@ -19,9 +20,6 @@ const NETLINK_NETFILTER = 12;
 const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
-const SOL_SOCKET = 1;
-const SO_SNDBUF = 7;
-const SO_SNDBUFFORCE = 32;
 /** In bytes, which the kernel doubles: it is a limit, nothing is allocated. */
 const SEND_BUFFER = 256 * 1024 * 1024;
 /** The answer is there when the send is over. */
@@ -55,7 +53,7 @@ export class Transactor {
       const on = number32(1);
       sys.setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, on);
       sys.setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, on);
-      setSendBuffer(sys, fd);
+      setSendBuffer(sys, fd, SEND_BUFFER);
       sys.setTimeouts(fd, TIMEOUT_MS);
     } catch (error) {
       sys.close(fd);
@@ -129,18 +127,4 @@ export class Transactor {
       throw new NetlinkError(code, `read the answer to an nftables transaction: ${why}`, 0, cause);
     }
   }
-}
-
-function setSendBuffer(sys: Sys, fd: Fd): void {
-  try {
-    sys.setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, number32(SEND_BUFFER));
-  } catch (error) {
-    // In a user namespace nobody may go beyond net.core.wmem_max.
-    if (!(error instanceof SysError) || error.code !== "EPERM") throw error;
-    sys.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, number32(SEND_BUFFER));
-  }
-}
-
-function number32(value: number): Uint8Array {
-  return new Uint8Array(new Uint32Array([value]).buffer);
 }

@@ -5,6 +5,7 @@
 import koffi from "koffi";
 import { errnoName } from "./errno.ts";
 import { checkWith, createSys, EINTR, LIBC, type Libc, type Native } from "./libc.ts";
+import { number32, setReceiveBuffer } from "./socket-options.ts";
 import { AF_NETLINK, type Fd, SOCK_RAW, type Sys, SysError } from "./sys.ts";
 
 /** The types of LIBC in koffi's words. */
@@ -58,9 +59,6 @@ export async function writeAside(fd: Fd, bytes: Uint8Array): Promise<number> {
 const SOCK_NONBLOCK = 0o4000;
 const SOL_NETLINK = 270;
 const NETLINK_LISTEN_ALL_NSID = 8;
-const SOL_SOCKET = 1;
-const SO_RCVBUF = 8;
-const SO_RCVBUFFORCE = 33;
 
 /** What came on a socket that listens to several namespaces. */
 export interface Heard {
@@ -112,13 +110,7 @@ export class ListeningSocket {
     const fd = sys.socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, protocol);
     try {
       if (where === "everywhere") sys.setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, number32(1));
-      try {
-        sys.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, number32(receiveBuffer));
-      } catch (error) {
-        // In a user namespace nobody may go beyond net.core.rmem_max.
-        if (!(error instanceof SysError) || error.code !== "EPERM") throw error;
-        sys.setsockopt(fd, SOL_SOCKET, SO_RCVBUF, number32(receiveBuffer));
-      }
+      setReceiveBuffer(sys, fd, receiveBuffer);
       // struct sockaddr_nl (include/uapi/linux/netlink.h): u16 family, u16 pad, u32 port, u32 groups.
       const address = new Uint8Array(12);
       const view = new DataView(address.buffer);
@@ -189,10 +181,4 @@ function nsidIn(control: Uint8Array): number | undefined {
     at += (length + 7) & ~7;
   }
   return undefined;
-}
-
-function number32(value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, value, true);
-  return bytes;
 }

@@ -2,7 +2,6 @@
 //
 // Connections that began when policies still allowed them. Their packets aren't looked at, because replies must come through; so
 // when policies change, those that wouldn't begin any more are forgotten by the kernel, and their next packet is judged as a first.
-import { readFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import { formatAddress, parseAddress } from "../../net/address.ts";
 import {
@@ -15,6 +14,7 @@ import {
 } from "../../netlink/conntrack.ts";
 import type { Netlink } from "../../netlink/event-loop.ts";
 import type { Request } from "../../netlink/message.ts";
+import { trackedFlows } from "../../netlink/tracked-flows.ts";
 import type { RulesetChange } from "../ruleset.ts";
 
 /** A connection's first packet where policies see it, addresses in canonical text. */
@@ -31,8 +31,6 @@ export interface FirstPacket {
 /** Addresses whose connections may be denied now; "all": nobody knows which. */
 export type Suspects = ReadonlySet<string> | "all";
 
-/** How many connections this network namespace tracks. There is no such file where the kernel doesn't track any. */
-const COUNT_FILE = "/proc/sys/net/netfilter/nf_conntrack_count";
 /** Up to so many connections all are listed in one walk; above, a walk for each address costs less than reading them all. */
 const FEW_FLOWS = 10_000;
 /** With more addresses than this one walk for all costs less, however many connections there are. */
@@ -189,16 +187,6 @@ function firstPacketOf({ original, reply }: Flow): FirstPacket {
     protocol: original.protocol,
     port: reply.sourcePort,
   };
-}
-
-/** 0 where connection tracking is not in the kernel; asking ctnetlink would load it. */
-async function trackedFlows(): Promise<number> {
-  try {
-    return Number(await readFile(COUNT_FILE, "utf8"));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return 0;
-    throw error;
-  }
 }
 
 function localAddresses(): ReadonlySet<string> {
