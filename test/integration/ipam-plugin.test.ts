@@ -7,20 +7,13 @@ import { randomUUID } from "node:crypto";
 import { mkdtempSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { newPod, reach } from "../helpers/attachments.ts";
 import { Chain, type PluginEntry } from "../helpers/chain.ts";
 import { Cleanup, type Finished, runToEnd } from "../helpers/daemon.ts";
 import { startFakeDaemon } from "../helpers/fake-daemon.ts";
 import { createNode, type FlatnetNode } from "../helpers/flatnet-node.ts";
-import { canUseKernel, inNetns, type Netns } from "../helpers/netns.ts";
-import {
-  addressesOf,
-  built,
-  type CniResult,
-  cniEnvironment,
-  createPod,
-  failureOf,
-  type Pod,
-} from "../helpers/plugin.ts";
+import { canUseKernel, inNetns } from "../helpers/netns.ts";
+import { addressesOf, built, type CniResult, cniEnvironment, failureOf, type Pod } from "../helpers/plugin.ts";
 
 const V4 = "10.79.1.0/24";
 const V6 = "fd00:79:1::/64";
@@ -29,19 +22,6 @@ const ALL_VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1
 /** The newest version that Debian's plugins speak. */
 const VERSION = "1.0.0";
 const SILENCE: Finished = { status: 0, stdout: "", stderr: "" };
-
-/** Makes a pod for the rest of the test. */
-async function newPod(): Promise<Pod> {
-  const cleanup = new Cleanup();
-  onTestFinished(() => cleanup.run());
-  return createPod("pod", cleanup);
-}
-
-/** A port where nobody listens: the refusal has come all the way there and back. */
-async function reach(from: Netns, address: string): Promise<void> {
-  const command = inNetns(from.path, "bash", "-c", `exec 3<>/dev/tcp/${address}/9`);
-  expect((await runToEnd(command, { timeoutMs: 20_000 })).stderr).toContain("Connection refused");
-}
 
 function ipamOf({ socket, journalDir }: FlatnetNode, more: object = {}): object {
   return { type: "flatnet-ipam", socket, journalDir, ...more };

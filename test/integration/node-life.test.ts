@@ -16,9 +16,10 @@ import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { startContainerd } from "../helpers/containerd/containerd.ts";
 import { REFERENCE_PLUGINS, runSandbox } from "../helpers/containerd/node.ts";
-import { Cleanup, run, runToEnd, waitFor } from "../helpers/daemon.ts";
+import { Cleanup, runToEnd, waitFor } from "../helpers/daemon.ts";
 import { createNode, type FlatnetNode } from "../helpers/flatnet-node.ts";
-import { canUseKernel, inNetns } from "../helpers/netns.ts";
+import { httpGet } from "../helpers/http-get.ts";
+import { canUseKernel } from "../helpers/netns.ts";
 import { addressesOf, built, cniEnvironment, createPod, type Pod, resultOf, runPlugin } from "../helpers/plugin.ts";
 import { startStream } from "../helpers/stream.ts";
 
@@ -51,12 +52,7 @@ function requestConf({ confDir }: LivingNode): string {
   return JSON.stringify({ ...plugins[0], name, cniVersion: cniVersions.at(-1) });
 }
 
-async function get({ netns }: FlatnetNode, path: string): Promise<{ code: number; body: string }> {
-  const [host, port] = HEALTH.split(":");
-  const request = `exec 3<>/dev/tcp/${host}/${port}; printf 'GET ${path} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3`;
-  const text = await run(inNetns(netns.path, "bash", "-c", request));
-  return { code: Number(text.split(" ")[1]), body: text.split("\r\n\r\n")[1] ?? "" };
-}
+const get = ({ netns }: FlatnetNode, path: string) => httpGet(netns, HEALTH, path);
 
 /** The programs of the next release: its plugin differs in a byte that nobody reads (e_ident's padding, elf(5)). */
 function nextRelease(directory: string): { flatnet: string; flatnetd: string } {

@@ -9,9 +9,10 @@ import { ROOT } from "../../scripts/repo.ts";
 import { DaemonClient } from "../../src/ctl/daemon-client.ts";
 import { PolicyServiceDefinition } from "../../src/gen/flatnet/policy/v1/policy.ts";
 import { nodeAddresses } from "../helpers/cluster/fabric.ts";
-import { Cleanup, type Finished, run, runToEnd, waitFor } from "../helpers/daemon.ts";
+import { Cleanup, type Finished, runToEnd, waitFor } from "../helpers/daemon.ts";
 import { createNode } from "../helpers/flatnet-node.ts";
-import { canUseKernel, inNetns } from "../helpers/netns.ts";
+import { httpGet, METRICS_ADDRESS } from "../helpers/http-get.ts";
+import { canUseKernel } from "../helpers/netns.ts";
 import { built } from "../helpers/plugin.ts";
 import type { Flow } from "../helpers/policy/evaluator.ts";
 import { Packets } from "../helpers/policy/packets.ts";
@@ -214,7 +215,7 @@ describe.runIf(canUseKernel())("flatnetctl policy", () => {
   }, 60_000);
 
   test("a policy that can't be used closes its own pods, opens nothing, and is an Event, a metric and a line of the list", async () => {
-    const site = await Site.open({ metricsAddress: "127.0.0.1:9470" });
+    const site = await Site.open({ metricsAddress: METRICS_ADDRESS });
     const to = { podSelector: { matchLabels: { app: "cut" } } };
     const cut = { ...to, ingress: [{ from: [{ ipBlock: { cidr: "10.85.0.0/99" } }, { podSelector: {} }] }] };
     await site.api.admin.create(POLICIES, { metadata: { name: "cut" }, spec: cut });
@@ -249,8 +250,8 @@ describe.runIf(canUseKernel())("flatnetctl policy", () => {
     expect(about("odd")?.message).toContain("spec.ingress[0]");
     expect(about("odd")?.message).toContain('"form"');
     expect(about("cut")?.message).toContain('"10.85.0.0/99"');
-    const request = "exec 3<>/dev/tcp/127.0.0.1/9470; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
-    expect(await run(inNetns(site.node.netns.path, "bash", "-c", request))).toMatch(/^flatnet_policy_faulty 2$/m);
+    const { body } = await httpGet(site.node.netns, METRICS_ADDRESS, "/metrics");
+    expect(body).toMatch(/^flatnet_policy_faulty 2$/m);
     expect((await ctl(site, "list")).stdout).toContain("NetworkPolicy shop/cut can't be used as a whole: ");
   }, 60_000);
 

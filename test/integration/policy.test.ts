@@ -4,11 +4,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { nodeAddresses } from "../helpers/cluster/fabric.ts";
-import { Cleanup, type Daemon, run, waitFor } from "../helpers/daemon.ts";
+import { Cleanup, type Daemon, waitFor } from "../helpers/daemon.ts";
 import { type Mailbox, openMailbox } from "../helpers/datagrams.ts";
 import { goesOn, serveEcho, talk } from "../helpers/echo.ts";
 import { flood } from "../helpers/flood.ts";
-import { canUseKernel, inNetns } from "../helpers/netns.ts";
+import { httpGet, METRICS_ADDRESS } from "../helpers/http-get.ts";
+import { canUseKernel } from "../helpers/netns.ts";
 import { addressesOf, failureOf, resultOf } from "../helpers/plugin.ts";
 import { CLUSTER_POLICIES, PODS, POLICIES, type RunningPod, Site } from "../helpers/policy/site.ts";
 
@@ -74,7 +75,7 @@ describe.runIf(canUseKernel())("network policies", () => {
   }, 60_000);
 
   test("say whom they denied, and count", async () => {
-    const site = await Site.open({ metricsAddress: "127.0.0.1:9470" });
+    const site = await Site.open({ metricsAddress: METRICS_ADDRESS });
     await site.api.admin.create(POLICIES, WEB);
     await site.start();
     const web = await site.run("web", { app: "web" });
@@ -91,8 +92,7 @@ describe.runIf(canUseKernel())("network policies", () => {
       direction: "ingress",
       policies: ["shop/web"],
     });
-    const request = "exec 3<>/dev/tcp/127.0.0.1/9470; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
-    const text = await run(inNetns(site.node.netns.path, "bash", "-c", request));
+    const { body: text } = await httpGet(site.node.netns, METRICS_ADDRESS, "/metrics");
     expect(text).toMatch(
       /^flatnet_policy_packets_total\{policy="shop\/web",direction="ingress",verdict="denied"\} [1-9]/m,
     );

@@ -4,6 +4,7 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { Cleanup, run, waitFor } from "../helpers/daemon.ts";
 import { createNode, type FlatnetNode } from "../helpers/flatnet-node.ts";
+import { httpGet, METRICS_ADDRESS } from "../helpers/http-get.ts";
 import { canUseKernel, inNetns, joinByCable } from "../helpers/netns.ts";
 
 const NODES = [
@@ -14,7 +15,7 @@ const PEERS = `nodes:${NODES.map(
   ({ addresses, podCidrs }, i) => `
   - { name: node-${i + 1}, addresses: ${JSON.stringify(addresses)}, podCIDRs: ${JSON.stringify(podCidrs)} }`,
 ).join("")}\n`;
-const PROBE = ["--probe-seconds", "1", "--metrics-address", "127.0.0.1:9470"];
+const PROBE = ["--probe-seconds", "1", "--metrics-address", METRICS_ADDRESS];
 
 describe.runIf(canUseKernel())("daemons that ask each other", () => {
   const cleanup = new Cleanup();
@@ -41,8 +42,7 @@ describe.runIf(canUseKernel())("daemons that ask each other", () => {
   const [a, b] = [() => nodes[0] as FlatnetNode, () => nodes[1] as FlatnetNode];
 
   async function scrape(node: FlatnetNode): Promise<string[]> {
-    const request = "exec 3<>/dev/tcp/127.0.0.1/9470; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
-    return (await run(inNetns(node.netns.path, "bash", "-c", request))).split("\n");
+    return (await httpGet(node.netns, METRICS_ADDRESS, "/metrics")).body.split("\n");
   }
 
   test("hear from the node and from each of its pods' subnets", async () => {

@@ -4,10 +4,11 @@
 // by its own interface, because no other one would let it out.
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { reach } from "../helpers/attachments.ts";
 import { Chain } from "../helpers/chain.ts";
-import { Cleanup, runToEnd } from "../helpers/daemon.ts";
+import { Cleanup } from "../helpers/daemon.ts";
 import { createNode, type FlatnetNode, NO_TRACES } from "../helpers/flatnet-node.ts";
-import { canUseKernel, inNetns, type Netns } from "../helpers/netns.ts";
+import { canUseKernel } from "../helpers/netns.ts";
 import { addressesOf, type CniResult, createPod, type Pod, resultOf } from "../helpers/plugin.ts";
 
 const CIDRS = ["10.79.1.0/24", "fd00:79:1::/64"];
@@ -204,9 +205,3 @@ describe.runIf(canUseKernel())("a pod's further interface", () => {
     await del(peer, "eth0");
   });
 });
-
-/** A port where nobody listens: the refusal has come all the way there and back. */
-async function reach(from: Netns, address: string): Promise<void> {
-  const command = inNetns(from.path, "bash", "-c", `exec 3<>/dev/tcp/${address}/9`);
-  expect((await runToEnd(command, { timeoutMs: 20_000 })).stderr).toContain("Connection refused");
-}

@@ -39,6 +39,16 @@ export type AddressOf = (pod: PodName) => string;
 const NAMESPACES = ["x", "y", "z"] as const;
 const PODS = ["a", "b", "c"] as const;
 export const POD_NAMES: readonly PodName[] = NAMESPACES.flatMap((ns) => PODS.map((pod) => `${ns}/${pod}` as const));
+
+/** Nodes and addresses of each family, for where nothing real has others. */
+export const MADE_UP_NODES = [
+  { name: "n1", addresses: ["172.18.0.1", "fd00:18::1"] },
+  { name: "n2", addresses: ["172.18.0.2", "fd00:18::2"] },
+];
+export const MADE_UP_ADDRESSES: Readonly<Record<"IPv4" | "IPv6", AddressOf>> = {
+  IPv4: (pod) => `10.244.1.${POD_NAMES.indexOf(pod) + 2}`,
+  IPv6: (pod) => `fd00:244:1::${POD_NAMES.indexOf(pod) + 2}`,
+};
 export const PORTS = [80, 81] as const;
 export const PROTOCOLS: readonly Protocol[] = ["TCP", "UDP", "SCTP"];
 
