@@ -4,6 +4,7 @@ import { removeTable } from "../nft/table.ts";
 import { Transactor } from "../nft/transactor.ts";
 import { POLICY_TABLE } from "../policy/ruleset.ts";
 import { ListeningSocket, sys, writeAside } from "../sys/node.ts";
+import type { Closer } from "./closer.ts";
 import type { ClusterLife } from "./cluster-life.ts";
 import type { Config } from "./config.ts";
 import type { Kubernetes } from "./kubernetes.ts";
@@ -24,7 +25,7 @@ export async function openPolicy(
   cluster: ClusterLife | undefined,
   onEnforced: NonNullable<PolicyKeeperOptions["onEnforced"]>,
   log: Log,
-  closers: (() => Promise<void> | void)[],
+  closers: Closer[],
 ): Promise<PolicyKeeper | undefined> {
   const transactor = Transactor.open(sys, writeAside);
   closers.push(() => transactor.close());
