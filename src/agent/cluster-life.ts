@@ -10,13 +10,13 @@ import type { Prefix } from "../net/prefix.ts";
 import type { Config } from "./config.ts";
 import type { Notice } from "./event-ledger.ts";
 import { Events } from "./events.ts";
+import type { ReadPolicy } from "./faulty-policies.ts";
 import { KnownPods } from "./known-pods.ts";
 import type { Kubernetes } from "./kubernetes.ts";
 import type { Log } from "./log.ts";
 import { MissedAnnotations } from "./missed-annotations.ts";
 import { NodeKeeper } from "./node-keeper.ts";
 import { AnnotationWishes } from "./pod-wishes.ts";
-import type { ReadPolicy } from "./policy-keeper.ts";
 import { watchTroubles } from "./trouble-watch.ts";
 import type { NodeView } from "./troubles.ts";
 
@@ -63,6 +63,11 @@ export class ClusterLife {
   /** Notices that no Event was written for, and none will be. */
   get eventsDropped(): number {
     return this.#events.dropped;
+  }
+
+  /** How many nodes the cluster has. */
+  get nodeCount(): number {
+    return this.#kubernetes.nodeCount;
   }
 
   /** Tells the cluster's operators something about this node. Doesn't wait. */

@@ -106,6 +106,11 @@ export class Kubernetes {
     for (const { reflector } of this.#following) reflector.start();
   }
 
+  /** How many nodes are known. */
+  get nodeCount(): number {
+    return this.#following.find(({ kind }) => kind === "nodes")?.reflector.objects.size ?? 0;
+  }
+
   /** The API server, for people. */
   get server(): string {
     return this.http.server;

@@ -9,14 +9,14 @@ import type { Change, Collection } from "../kube/collection.ts";
 import { type KubePod, keyOf, type ObjectKey } from "../kube/objects.ts";
 import { formatAddress, parseAddress } from "../net/address.ts";
 import { attachmentKey } from "../net/names.ts";
-import { CounterTotals, nameOf, type PolicyTotal } from "../policy/engine/counter-totals.ts";
+import { CounterTotals, type PolicyTotal } from "../policy/engine/counter-totals.ts";
 import { DeniedFlows, type FirstPacket, suspectsOf } from "../policy/engine/denied-flows.ts";
 import { type LogSocket, watchDenied } from "../policy/engine/denied-packets.ts";
 import { PolicyError } from "../policy/engine/errors.ts";
 import { type CountedRule, type PolicyKernel, PolicyTable } from "../policy/engine/policy-table.ts";
 import { Interpreter } from "../policy/interpret.ts";
 import { type LocalPod, PolicyModel, type PolicySettings } from "../policy/model.ts";
-import type { PolicyRef } from "../policy/ruleset.ts";
+import { FaultyPolicies, type FaultyPoliciesOptions } from "./faulty-policies.ts";
 import type { Log } from "./log.ts";
 import { Loop } from "./loop.ts";
 import type { PolicyKnowledge, PolicyObjects } from "./policy-knowledge.ts";
@@ -58,18 +58,11 @@ export interface PolicyKeeperOptions {
   readonly openLogSocket?: () => LogSocket;
   /** How long after an ADD asked, or a change was heard of, it was in force, in seconds. */
   readonly onEnforced?: (since: "add" | "change", seconds: number) => void;
-  /** Told once of each policy that a pod of this node has to do with and that can't be used as a whole. */
-  readonly onFaulty?: (kind: PolicyRef["kind"], policy: ReadPolicy) => void;
+  /** As FaultyPolicies have them. */
+  readonly onFaulty?: FaultyPoliciesOptions["onFaulty"];
+  readonly spreadMs?: FaultyPoliciesOptions["spreadMs"];
   readonly knownWaitMs?: number;
   readonly restoredWaitMs?: number;
-}
-
-/** What was read of a policy, as far as people are told of it. */
-export interface ReadPolicy {
-  readonly namespace?: string;
-  readonly name: string;
-  readonly uid: string;
-  readonly problems: readonly string[];
 }
 
 /** What this is the guard of. */
@@ -87,7 +80,7 @@ export class PolicyKeeper implements AttachmentGuard {
   /** By attachment, what the model was told of it, and that as text. */
   readonly #locals = new Map<string, { readonly pod: LocalPod; readonly text: string }>();
   /** Policies of which not all can be used. */
-  readonly #faulty = new Map<string, { kind: PolicyRef["kind"]; policy: ReadPolicy; told: boolean }>();
+  readonly #faulty: FaultyPolicies;
   /** Counts admissions and dismissals, so that a list from before one is known for old. */
   #version = 0;
   /** Pods that were asked for and that the collection hasn't. */
@@ -114,6 +107,8 @@ export class PolicyKeeper implements AttachmentGuard {
     this.#options = options;
     this.#model = model;
     this.#table = table;
+    this.#faulty = new FaultyPolicies(options);
+    this.#closers.push(() => this.#faulty.close());
     this.#flows = new DeniedFlows(kernel.netlink, {
       judge: () => this.#judge(),
       onError: (err) => log.error({ err }, "connections that policies deny now could not be ended"),
@@ -147,12 +142,12 @@ export class PolicyKeeper implements AttachmentGuard {
     keeper.#follow(objects.namespaces, (key, namespace) => model.setNamespace(key, namespace));
     keeper.#follow(objects.policies, (key, policy) => {
       model.setPolicy(key, policy);
-      keeper.#note("NetworkPolicy", key, policy);
+      keeper.#faulty.note("NetworkPolicy", key, policy);
     });
     if (objects.clusterPolicies !== undefined) {
       keeper.#follow(objects.clusterPolicies, (key, policy) => {
         model.setClusterPolicy(key, policy);
-        keeper.#note("ClusterNetworkPolicy", key, policy);
+        keeper.#faulty.note("ClusterNetworkPolicy", key, policy);
       });
     }
     keeper.#follow(objects.pods, (key, pod) => {
@@ -198,7 +193,7 @@ export class PolicyKeeper implements AttachmentGuard {
 
   /** How many policies can't be used as a whole. */
   get faulty(): number {
-    return this.#faulty.size;
+    return this.#faulty.count;
   }
 
   /** Whether all that was known when the daemon started is in force, or what came since. */
@@ -311,30 +306,8 @@ export class PolicyKeeper implements AttachmentGuard {
     clearTimeout(timer);
   }
 
-  /** Remembers what of a policy can't be used; it is told once a pod of this node has to do with it. */
-  #note(kind: PolicyRef["kind"], key: ObjectKey, policy: ReadPolicy | undefined): void {
-    const before = this.#faulty.get(`${kind} ${key}`);
-    if (policy === undefined || policy.problems.length === 0) this.#faulty.delete(`${kind} ${key}`);
-    else if (before?.policy.problems.join() !== policy.problems.join()) {
-      this.#faulty.set(`${kind} ${key}`, { kind, policy, told: false });
-    }
-  }
-
   #tellFaulty(): void {
-    if (this.#faulty.size === 0) return;
-    const enforced = new Set<string>();
-    for (const { policies } of this.#model.ruleset.chains.values()) {
-      for (const ref of policies) enforced.add(`${ref.kind} ${nameOf(ref)}`);
-    }
-    for (const [key, faulty] of this.#faulty) {
-      if (faulty.told || !enforced.has(key)) continue;
-      faulty.told = true;
-      const { kind, policy } = faulty;
-      const { log, onFaulty } = this.#options;
-      const fields = { kind, policy: keyOf(policy), problems: policy.problems };
-      log.warn(fields, "a network policy has parts that can't be used and allow nothing");
-      onFaulty?.(kind, policy);
-    }
+    this.#faulty.tell(() => [...this.#model.ruleset.chains.values()].flatMap(({ policies }) => policies));
   }
 
   async #pass(): Promise<void> {

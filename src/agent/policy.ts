@@ -10,6 +10,7 @@ import type { Config } from "./config.ts";
 import type { Kubernetes } from "./kubernetes.ts";
 import type { Log } from "./log.ts";
 import type { PolicyKeeper, PolicyKeeperOptions } from "./policy-keeper.ts";
+import { SPREAD_MS } from "./troubles.ts";
 
 /** Bytes of the receive buffer for samples of denied packets. */
 const LOG_BUFFER = 256 * 1024;
@@ -46,6 +47,7 @@ export async function openPolicy(
     openLogSocket: () => ListeningSocket.open(NETLINK_NETFILTER, [], LOG_BUFFER, "here"),
     onEnforced,
     onFaulty: (kind, policy) => cluster.tellFaulty(kind, policy),
+    spreadMs: () => cluster.nodeCount * SPREAD_MS,
     log,
   });
   closers.push(() => keeper.stop());

@@ -70,7 +70,7 @@ function several(texts: readonly string[], separator: string): string {
 /** An API server keeps an Event for an hour by default. */
 const AGAIN_MS = 3_000_000;
 /** One node's end is seen by all others: so much time for each of them, in milliseconds, that they don't tell it all at once. */
-const SPREAD_MS = 200;
+export const SPREAD_MS = 200;
 
 interface Known {
   readonly message: string;
