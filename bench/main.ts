@@ -17,6 +17,7 @@ import { burstCases } from "./cases/bursts.ts";
 import { daemonCases } from "./cases/daemon.ts";
 import { ipamCases } from "./cases/ipam.ts";
 import { kubernetesCases } from "./cases/kubernetes.ts";
+import { policyCases } from "./cases/policy.ts";
 import { routeCases } from "./cases/routes.ts";
 import { trafficCases } from "./cases/traffic.ts";
 import { verbCases } from "./cases/verbs.ts";
@@ -29,6 +30,7 @@ const CASES: readonly Case[] = [
   ...ipamCases,
   ...routeCases,
   ...kubernetesCases,
+  ...policyCases,
   ...trafficCases,
   ...daemonCases,
 ];

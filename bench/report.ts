@@ -38,7 +38,7 @@ function cellsOf(row: Row): string[] {
     number(ours.p99),
     `${number(peer.median)} ${row.unit}`,
     number(peer.p99),
-    `${ratio(row).toFixed(2)} ×`,
+    `${times(ratio(row))} ×`,
     row.budget === undefined ? "" : budgetText(row.budget, row.unit),
     kept === undefined ? "" : kept ? "kept" : "MISSED",
   ];
@@ -48,6 +48,11 @@ function budgetText(budget: Budget, unit: string): string {
   if ("atMost" in budget) return `≤ ${budget.atMost} ×`;
   if ("atLeast" in budget) return `≥ ${budget.atLeast} ×`;
   return "oursAtMost" in budget ? `≤ ${budget.oursAtMost} ${unit}` : `≥ ${budget.oursAtLeast} ${unit}`;
+}
+
+/** Two decimals, but for what would be none of then. */
+function times(value: number): string {
+  return value < 0.01 ? value.toPrecision(1) : value.toFixed(2);
 }
 
 /** Three digits that mean something. */

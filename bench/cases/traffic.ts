@@ -16,12 +16,13 @@ const SOCKPERF_PORT = "11111";
 const SHARE = 5;
 
 /** Two pods of a side, with both servers in the second. */
-interface Pair {
+export interface Pair {
   readonly client: Pod;
+  readonly server: Pod;
   readonly address: string;
 }
 
-async function openPair({ worker }: BenchNode, side: Side, bench: Bench): Promise<Pair> {
+export async function openPair({ worker }: BenchNode, side: Side, bench: Bench): Promise<Pair> {
   const [client, server] = (await bench.pods(2)) as [Pod, Pod];
   await worker.one(side.operation("ADD", client));
   const { output } = await worker.one(side.operation("ADD", server));
@@ -39,7 +40,7 @@ async function openPair({ worker }: BenchNode, side: Side, bench: Bench): Promis
     });
     bench.cleanup.add(() => daemon.stop());
   }
-  return { client, address };
+  return { client, server, address };
 }
 
 /** Gbit/s that arrived in one stream. */
@@ -52,7 +53,7 @@ async function throughput({ client, address }: Pair): Promise<number> {
 }
 
 /** Median round trip in µs; sockperf tells half of it. */
-async function roundTrip({ client, address }: Pair): Promise<number> {
+export async function roundTrip({ client, address }: Pair): Promise<number> {
   const argv = ["sockperf", "ping-pong", "--tcp", "-i", address, "-p", SOCKPERF_PORT, "-t", String(SECONDS)];
   const text = await run(inNetns(client.netns.path, ...argv));
   const half = /percentile 50\.000 =\s*([\d.]+)/.exec(text)?.[1];
