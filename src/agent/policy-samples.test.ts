@@ -1,10 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 import { expect, test } from "vitest";
-import { NO_RULESET } from "../policy/ruleset.ts";
+import { NO_RULESET, type PolicyRule } from "../policy/ruleset.ts";
 import { PolicySamples } from "./policy-samples.ts";
 
 const PACKET = {
-  ...{ chain: "i4_aa", family: 4 as const, source: "10.0.0.2", destination: "10.0.0.3", protocol: 6, port: 80 },
+  ...{
+    chain: "i4_aa",
+    place: undefined,
+    family: 4 as const,
+    source: "10.0.0.2",
+    destination: "10.0.0.3",
+    protocol: 6,
+    port: 80,
+  },
+};
+
+/** Of a policy for the whole cluster. */
+const DENY_RULE: PolicyRule = {
+  matches: [],
+  verdict: { kind: "drop" },
+  origins: [0, 2].map((rule) => {
+    const policy = { kind: "ClusterNetworkPolicy" as const, namespace: undefined, name: "admin" };
+    return { policy, direction: "ingress", rule };
+  }),
+  counted: true,
 };
 
 function samplesAt(clock: { now: number }) {
@@ -16,7 +35,7 @@ function samplesAt(clock: { now: number }) {
         [
           "i4_aa",
           {
-            ...{ name: "i4_aa", family: 4 as const, direction: "ingress" as const, rules: [] },
+            ...{ name: "i4_aa", family: 4 as const, direction: "ingress" as const, rules: [DENY_RULE] },
             policies: [{ kind: "NetworkPolicy" as const, namespace: "shop", name: "web" }],
           },
         ],
@@ -43,6 +62,12 @@ test("a denied packet is told with the pods that are known and the policies that
       ...{ protocol: "ICMP", port: undefined, direction: undefined, policies: undefined },
     },
   ]);
+});
+
+test("where a rule denies, it is its policy that is named", () => {
+  const { samples, lines } = samplesAt({ now: 0 });
+  samples.tell({ ...PACKET, place: 0 });
+  expect(lines).toMatchObject([{ direction: "ingress", policies: ["admin"] }]);
 });
 
 test("a storm is some lines, and the next one says how many there would have been", () => {

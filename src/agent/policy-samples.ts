@@ -33,13 +33,15 @@ export class PolicySamples {
     this.#refilledAtMs = this.#now();
   }
 
-  tell({ chain: name, source, destination, protocol, port }: DeniedPacket): void {
+  tell({ chain: name, place, source, destination, protocol, port }: DeniedPacket): void {
     if (!this.#mayTell()) {
       this.#suppressed++;
       return;
     }
     const { ruleset, podOf, log } = this.#options;
     const chain = ruleset().chains.get(name);
+    const deniedBy = place === undefined ? [] : (chain?.rules[place]?.origins ?? []);
+    const policies = deniedBy.length > 0 ? deniedBy.map(({ policy }) => policy) : chain?.policies;
     const fields = {
       source,
       sourcePod: podOf(source),
@@ -48,7 +50,7 @@ export class PolicySamples {
       protocol: PROTOCOLS[protocol] ?? protocol,
       port,
       direction: chain?.direction,
-      policies: chain?.policies.map(nameOf),
+      policies: policies && [...new Set(policies.map(nameOf))],
       ...(this.#suppressed > 0 && { suppressed: this.#suppressed }),
     };
     this.#suppressed = 0;

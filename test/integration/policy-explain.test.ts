@@ -56,6 +56,16 @@ const ADMIN = {
   },
 };
 
+/** Another one of the tier, whose rules are about nobody. */
+const ADMIN_TOO = {
+  metadata: { name: "too" },
+  spec: {
+    ...ADMIN.spec,
+    priority: 11,
+    ingress: [{ action: "Deny", from: [{ namespaces: { matchLabels: { no: "body" } } }] }],
+  },
+};
+
 function ctl(site: { readonly node: { readonly socket: string } }, ...args: string[]): Promise<Finished> {
   return runToEnd([built("flatnetctl"), "policy", ...args, "--socket", site.node.socket]);
 }
@@ -74,7 +84,7 @@ interface EventObject {
 async function openSite() {
   const site = await Site.open({ policy: { clusterPolicies: true } });
   for (const policy of [WEB, SHUT, ODD]) await site.api.admin.create(POLICIES, policy);
-  await site.api.admin.create(CLUSTER_POLICIES, ADMIN);
+  for (const policy of [ADMIN, ADMIN_TOO]) await site.api.admin.create(CLUSTER_POLICIES, policy);
   await site.start();
   const ports = [{ name: "http", containerPort: 80 }];
   const web = await site.run("web", { app: "web" }, { containers: [{ name: "web", ports }] });
@@ -145,7 +155,7 @@ describe.runIf(canUseKernel())("flatnetctl policy", () => {
   }, 120_000);
 
   test("names the rules, the policies that isolate, the other node; and its exit status is the answer", async () => {
-    const { site, web, client } = await openSite();
+    const { site, web, client, odd } = await openSite();
     const allowed = await ctl(site, "explain", "shop/client", "shop/web:80");
     expect(allowed).toEqual({
       status: 0,
@@ -170,6 +180,16 @@ describe.runIf(canUseKernel())("flatnetctl policy", () => {
     const byRule = await ctl(site, "explain", "shop/odd", "shop/client/icmp");
     expect(byRule.status).toBe(1);
     expect(byRule.stdout).toContain("denied by\n    ClusterNetworkPolicy no-icmp-to-clients ingress[0]\n");
+    // The log says so too, once it has happened.
+    const packets = new Packets(site.cleanup);
+    for (const { pod, addresses } of [client, odd]) await packets.open(pod.netns.path, addresses, nodeAddresses(1));
+    await packets.open(site.node.netns.path, nodeAddresses(1), client.addresses);
+    const [source = "", destination = ""] = [odd.addresses[0], client.addresses[0]];
+    expect((await packets.arriving([{ source, destination, protocol: "ICMP", port: undefined }])).size).toBe(0);
+    await waitFor(() => site.node.log().some(({ sourcePod }) => sourcePod === "shop/odd"));
+    expect(site.node.log()).toContainEqual(
+      expect.objectContaining({ destinationPod: "shop/client", protocol: "ICMP", policies: ["no-icmp-to-clients"] }),
+    );
     const elsewhere = await ctl(site, "explain", "shop/client", "shop/remote:81");
     expect(elsewhere.status).toBe(1);
     expect(elsewhere.stdout).toContain("    node-2 judges it: this is what follows from what this node knows\n");
@@ -208,7 +228,7 @@ describe.runIf(canUseKernel())("flatnetctl policy", () => {
     expect(stdout).toContain("NetworkPolicy shop/odd can't be used as a whole: spec.ingress[0]");
     expect(stdout).toMatch(/^allowed +ingress +[1-9]\d* +[1-9]\d* +NetworkPolicy shop\/web ingress\[0\]$/m);
     expect(stdout).toMatch(/^shop\/web +\S+, \S+ +shop\/web +open$/m);
-    expect(stdout).toMatch(/^4 of 4 policies select 4 pods of this node\.$/m);
+    expect(stdout).toMatch(/^5 of 5 policies select 4 pods of this node\.$/m);
     const { rules, pods } = JSON.parse((await ctl(site, "list", "--json")).stdout);
     expect(rules.length).toBeGreaterThan(3);
     expect(pods).toHaveLength(4);

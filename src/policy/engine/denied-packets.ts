@@ -6,12 +6,14 @@ import { decodeAck, encodeBatch, NetlinkError, NLMSG_ERROR } from "../../netlink
 import { bindLogGroup, decodeLogged } from "../../netlink/nflog.ts";
 import { listen, type NotificationSocket } from "../../netlink/notifications.ts";
 import { parsePacketHead } from "../../netlink/packet.ts";
-import { SAMPLE_BYTES } from "./encode.ts";
+import { SAMPLE_BYTES, sampledAt } from "./encode.ts";
 
 /** A sample, with addresses in canonical text. */
 export interface DeniedPacket {
   /** The chain that denied it. */
   readonly chain: string;
+  /** Of the rule there, where a rule of a policy did; undefined where nothing allowed it. */
+  readonly place: number | undefined;
   readonly family: Family;
   readonly source: string;
   readonly destination: string;
@@ -54,7 +56,7 @@ export function watchDenied(socket: LogSocket, group: number, { onPacket, onErro
       if (logged === undefined || head === undefined) return;
       const { family, source, destination, protocol, ports } = head;
       onPacket({
-        chain: logged.prefix,
+        ...sampledAt(logged.prefix),
         family,
         source: formatAddress(source),
         destination: formatAddress(destination),

@@ -115,6 +115,17 @@ function successor(bytes: Uint8Array): Uint8Array | undefined {
   return undefined;
 }
 
+/** What a sample says of who denied it: the chain, and which of its rules where one of a policy's did. */
+function sampleName({ name, rules }: PolicyChain, place: number): string {
+  return rules[place]?.origins.length === 0 ? name : `${name} ${place}`;
+}
+
+/** A chain and the place of its rule, of what a sample says; undefined where what no rule allowed was denied. */
+export function sampledAt(text: string): { readonly chain: string; readonly place: number | undefined } {
+  const [chain = "", place] = text.split(" ");
+  return { chain, place: place === undefined ? undefined : Number(place) };
+}
+
 export function encodeChain(chain: PolicyChain, { logGroup }: EncodeOptions): Chain {
   const rules: (readonly Expression[])[] = [];
   const marks: Uint8Array[] = [];
@@ -126,7 +137,8 @@ export function encodeChain(chain: PolicyChain, { logGroup }: EncodeOptions): Ch
     const matches = encodeMatches(chain, rule);
     if (rule.counted && rule.verdict.kind === "drop" && logGroup !== undefined) {
       // A rule of its own, because a rate that is exceeded ends a rule.
-      const sample = [limit(SAMPLES.perSecond, SAMPLES.burst), logToGroup(logGroup, chain.name, SAMPLE_BYTES)];
+      const name = sampleName(chain, i);
+      const sample = [limit(SAMPLES.perSecond, SAMPLES.burst), logToGroup(logGroup, name, SAMPLE_BYTES)];
       push(`${i}l`, [...matches, ...sample]);
     }
     push(`${i}`, [...matches, ...(rule.counted ? [COUNTER] : []), ...encodeVerdict(rule.verdict)]);

@@ -49,7 +49,7 @@ const CHAIN: PolicyChain = {
       verdict: { kind: "return" },
     }),
     rule({ matches: [{ kind: "lookup", fields: ["saddr"], set: "blocks4_dd" }], verdict: { kind: "return" } }),
-    rule({ verdict: { kind: "drop" } }),
+    rule({ origins: [], verdict: { kind: "drop" } }),
   ],
 };
 
