@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Network policies with the built programs: the API server is the double, packets are real.
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { nodeAddresses } from "../helpers/cluster/fabric.ts";
@@ -99,6 +102,27 @@ describe.runIf(canUseKernel())("network policies", () => {
     expect(text).toMatch(/^flatnet_policy_synced 1$/m);
     expect(text).toMatch(/^flatnet_policy_enforced_seconds_count\{since="add"\} 2$/m);
   });
+
+  test("are in force before runtimes hear of the network, and before a node is ready", async () => {
+    const healthAddress = "127.0.0.1:26219";
+    const confDir = mkdtempSync(join(tmpdir(), "flatnet-net.d-"));
+    const site = await Site.open({ healthAddress, cni: { confDir } });
+    site.cleanup.add(() => rmSync(confDir, { recursive: true, force: true }));
+    await site.api.admin.create(POLICIES, WEB);
+    site.api.faults.fail({ resource: "networkpolicies", status: 503 });
+    await site.start();
+    const readyz = () => httpGet(site.node.netns, healthAddress, "/readyz");
+    await waitFor(async () => (await readyz()).body.includes("[-]conflist"));
+    expect(await readyz()).toMatchObject({
+      code: 503,
+      body: expect.stringContaining("[-]policies: network policies are not known yet\n"),
+    });
+    expect(readdirSync(confDir)).toEqual([]);
+    site.api.faults.heal();
+    await waitFor(() => readdirSync(confDir).length === 1, { timeoutMs: 60_000 });
+    expect(await site.nft("list", "table", "inet", "flatnet_policy")).toContain("hook forward");
+    await waitFor(async () => (await readyz()).code === 200);
+  }, 90_000);
 
   test("are put back when somebody takes their table away", async () => {
     const site = await Site.open();
