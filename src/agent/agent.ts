@@ -31,7 +31,7 @@ import { checksOf, keepCniFiles, NOT_SYNCED, openFootprint } from "./node-life.t
 import { toNodeRoute } from "./node-route.ts";
 import { watchPods } from "./pod-watch.ts";
 import { openPolicy } from "./policy.ts";
-import { policyService } from "./policy-questions.ts";
+import { policyService } from "./policy-service.ts";
 import { ProbeKeeper } from "./probe-keeper.ts";
 import { RouteKeeper } from "./route-keeper.ts";
 import { sha256 } from "./sha256.ts";

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What people ask about network policies (flatnet.policy.v1), answered from what is known and enforced at this moment.
-import * as wire from "../gen/flatnet/policy/v1/policy.ts";
+import type * as wire from "../gen/flatnet/policy/v1/policy.ts";
 import { IpamError, quote } from "../ipam/errors.ts";
-import type { FurtherService } from "../ipam/server.ts";
 import type { ClusterNetworkPolicy } from "../kube/cluster-network-policy.ts";
 import type { NetworkPolicy } from "../kube/network-policy.ts";
 import { type KubePod, keyOf, type ObjectKey } from "../kube/objects.ts";
@@ -16,19 +15,6 @@ import { selectedBy } from "../policy/selected-by.ts";
 import type { Node } from "../routes/source.ts";
 import type { PolicyKnowledge, PolicyObjects } from "./policy-knowledge.ts";
 
-/** Whoever enforces policies. */
-export interface AskedPolicy {
-  readonly knowledge: PolicyKnowledge;
-  counters(): Promise<readonly Counted[]>;
-}
-
-export interface PolicyQuestionsOptions {
-  /** undefined where network policies aren't enforced. */
-  readonly policy: AskedPolicy | undefined;
-  readonly nodeName: string;
-  readonly nodes: () => readonly Node[];
-}
-
 const PROTOCOLS: Readonly<Record<string, Question["protocol"]>> = {
   "": "tcp",
   tcp: "tcp",
@@ -37,31 +23,14 @@ const PROTOCOLS: Readonly<Record<string, Question["protocol"]>> = {
   icmp: "icmp",
 };
 
-/** The service, for the daemon's socket. */
-export function policyService(options: PolicyQuestionsOptions): FurtherService {
-  const policy = () => {
-    if (options.policy === undefined) {
-      throw new IpamError("IPAM_PRECONDITION", "network policies aren't enforced on this node");
-    }
-    return options.policy;
-  };
-  return {
-    definition: wire.PolicyServiceDefinition,
-    methods: {
-      explain: async (message: wire.ExplainRequest): Promise<wire.ExplainResponse> =>
-        explainAll(policy().knowledge, message, options),
-      listPolicies: async (): Promise<wire.ListPoliciesResponse> => {
-        const counted = await policy().counters();
-        return listPolicies(policy().knowledge, counted);
-      },
-    },
-  };
-}
-
-function explainAll(
+/**
+ * Whether connections may begin, by the rules of both ends.
+ * @throws IpamError IPAM_INVALID, IPAM_UNKNOWN
+ */
+export function explainAll(
   known: PolicyKnowledge,
   { source, destination, protocol: asked, port }: wire.ExplainRequest,
-  { nodeName, nodes }: PolicyQuestionsOptions,
+  { nodeName, nodes }: { readonly nodeName: string; readonly nodes: readonly Node[] },
 ): wire.ExplainResponse {
   const protocol = PROTOCOLS[asked];
   if (protocol === undefined) throw invalid("protocol", quote(asked), "tcp, udp, sctp or icmp");
@@ -86,7 +55,7 @@ function explainAll(
     policies: known.objects.policies.objects.values(),
     clusterPolicies: known.objects.clusterPolicies?.objects.values() ?? [],
     policiesKnown: known.policiesKnown,
-    nodes: nodes(),
+    nodes,
     locals: known.locals,
   };
   const policies = [...state.policies];
@@ -157,7 +126,8 @@ function toExplanation(
   };
 }
 
-function listPolicies(known: PolicyKnowledge, counted: readonly Counted[]): wire.ListPoliciesResponse {
+/** What is enforced on this node. @param counted what its rules have counted */
+export function listPolicies(known: PolicyKnowledge, counted: readonly Counted[]): wire.ListPoliciesResponse {
   const { objects, ruleset, problem = "" } = known;
   const pods = selectedPods(known);
   const selecting = new Map<string, number>();
