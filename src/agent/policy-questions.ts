@@ -15,13 +15,13 @@ import { selectedBy } from "../policy/selected-by.ts";
 import type { Node } from "../routes/source.ts";
 import type { PolicyKnowledge, PolicyObjects } from "./policy-knowledge.ts";
 
-const PROTOCOLS: Readonly<Record<string, Question["protocol"]>> = {
-  "": "tcp",
-  tcp: "tcp",
-  udp: "udp",
-  sctp: "sctp",
-  icmp: "icmp",
-};
+const PROTOCOLS: ReadonlyMap<string, Question["protocol"]> = new Map([
+  ["", "tcp"],
+  ["tcp", "tcp"],
+  ["udp", "udp"],
+  ["sctp", "sctp"],
+  ["icmp", "icmp"],
+]);
 
 /**
  * Whether connections may begin, by the rules of both ends.
@@ -32,7 +32,7 @@ export function explainAll(
   { source, destination, protocol: asked, port }: wire.ExplainRequest,
   { nodeName, nodes }: { readonly nodeName: string; readonly nodes: readonly Node[] },
 ): wire.ExplainResponse {
-  const protocol = PROTOCOLS[asked];
+  const protocol = PROTOCOLS.get(asked);
   if (protocol === undefined) throw invalid("protocol", quote(asked), "tcp, udp, sctp or icmp");
   const isPort = protocol === "icmp" ? port === 0 : port >= 1 && port <= 65_535;
   if (!isPort) throw invalid("port", `${port}`, protocol === "icmp" ? "0 with icmp" : "1 to 65535");
