@@ -49,19 +49,18 @@ export function explainAll(
     const texts = [from, to].map((all) => all.map(formatAddress).join(", "));
     throw new IpamError("IPAM_INVALID", `source and destination have no family in common: ${texts.join(" and ")}`);
   }
+  const { namespaces, policies, clusterPolicies } = known.objects;
   const state = {
     pods,
-    namespaces: [...known.objects.namespaces.objects.values()],
-    policies: known.objects.policies.objects.values(),
-    clusterPolicies: known.objects.clusterPolicies?.objects.values() ?? [],
+    namespaces: [...namespaces.objects.values()],
+    policies: [...policies.objects.values()],
+    clusterPolicies: [...(clusterPolicies?.objects.values() ?? [])],
     policiesKnown: known.policiesKnown,
     nodes,
     locals: known.locals,
   };
-  const policies = [...state.policies];
-  const clusterPolicies = [...state.clusterPolicies];
   const explanations = questions.map((question) =>
-    toExplanation(explain({ ...state, policies, clusterPolicies }, question, known.settings), known, pods, nodeName),
+    toExplanation(explain(state, question, known.settings), known, pods, nodeName),
   );
   return { explanations };
 }
