@@ -12,6 +12,8 @@ import type { Side } from "../sides.ts";
 const SECONDS = 2;
 const IPERF_PORT = "5201";
 const SOCKPERF_PORT = "11111";
+/** Both ends of round trips are on one processor: on two, it is how deep the other one sleeps that is measured. */
+const PINNED = ["taskset", "--cpu-list", "0"];
 /** Samples are long: this many fewer of them. */
 const SHARE = 5;
 
@@ -30,7 +32,7 @@ export async function openPair({ worker }: BenchNode, side: Side, bench: Bench):
   const address = (result.ips[0]?.address ?? "").split("/")[0] as string;
   const servers: [string[], string][] = [
     [["iperf3", "--server", "--port", IPERF_PORT], IPERF_PORT],
-    [["sockperf", "server", "--tcp", "--port", SOCKPERF_PORT], SOCKPERF_PORT],
+    [[...PINNED, "sockperf", "server", "--tcp", "--port", SOCKPERF_PORT], SOCKPERF_PORT],
   ];
   for (const [argv, port] of servers) {
     const listens = inNetns(server.netns.path, "ss", "-Hltn", `sport = :${port}`);
@@ -54,7 +56,7 @@ async function throughput({ client, address }: Pair): Promise<number> {
 
 /** Median round trip in µs; sockperf tells half of it. */
 export async function roundTrip({ client, address }: Pair): Promise<number> {
-  const argv = ["sockperf", "ping-pong", "--tcp", "-i", address, "-p", SOCKPERF_PORT, "-t", String(SECONDS)];
+  const argv = [...PINNED, "sockperf", "ping-pong", "--tcp", "-i", address, "-p", SOCKPERF_PORT, "-t", String(SECONDS)];
   const text = await run(inNetns(client.netns.path, ...argv));
   const half = /percentile 50\.000 =\s*([\d.]+)/.exec(text)?.[1];
   if (half === undefined) throw new Error(`sockperf printed no median: ${text}`);
