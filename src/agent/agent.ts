@@ -29,7 +29,7 @@ import type { Log } from "./log.ts";
 import type { Measurable, Metrics } from "./metrics.ts";
 import { checksOf, keepCniFiles, NOT_SYNCED, openFootprint } from "./node-life.ts";
 import { toNodeRoute } from "./node-route.ts";
-import { watchPods } from "./pod-watch.ts";
+import { listLinks, watchPods } from "./pod-watch.ts";
 import { openPolicy } from "./policy.ts";
 import { policyService } from "./policy-service.ts";
 import { ProbeKeeper } from "./probe-keeper.ts";
@@ -139,7 +139,7 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
   if (bgp !== undefined) await followBgp(bgp, log, closers);
   else if (await bird.hasBeen()) retireBird(bird, () => keeper.synced, log, closers);
 
-  const links = await LinkRemover.start(openSlowNetlink());
+  const links = await LinkRemover.start(openSlowNetlink(), await listLinks(netlink));
   closers.push(() => links.close());
   const mtu = () => (config.mtu === 0 ? (bgp?.mtu ?? keeper.mtu) : config.mtu);
   const server: IpamServer = await serveIpam({

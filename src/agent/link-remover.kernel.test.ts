@@ -2,10 +2,23 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Cleanup } from "../../test/helpers/daemon.ts";
 import { canUseKernel, createNetns, type Netns } from "../../test/helpers/netns.ts";
+import { visit } from "../../test/helpers/visit.ts";
+import { NETLINK_ROUTE, Netlink } from "../netlink/event-loop.ts";
+import type { Link } from "../netlink/link.ts";
 import { inNetns } from "../podnet/netns.ts";
 import { sys } from "../sys/node.ts";
 import { O_RDONLY } from "../sys/sys.ts";
 import { LinkRemover, openSlowNetlink } from "./link-remover.ts";
+import { listLinks } from "./pod-watch.ts";
+
+async function dumpOf(node: Netns): Promise<Link[]> {
+  const netlink = visit(node, () => Netlink.open(NETLINK_ROUTE));
+  try {
+    return await listLinks(netlink);
+  } finally {
+    netlink.close();
+  }
+}
 
 describe.runIf(canUseKernel())("host ends in the kernel", () => {
   const cleanup = new Cleanup();
@@ -25,7 +38,7 @@ describe.runIf(canUseKernel())("host ends in the kernel", () => {
     const fd = sys.open(node.path, O_RDONLY);
     const netlink = inNetns(sys, fd, node.path, openSlowNetlink);
     sys.close(fd);
-    const remover = await LinkRemover.start(netlink);
+    const remover = await LinkRemover.start(netlink, await dumpOf(node));
     cleanup.add(() => remover.close());
     return remover;
   };
@@ -50,10 +63,12 @@ describe.runIf(canUseKernel())("host ends in the kernel", () => {
     expect(await names()).toEqual(["lo"]);
   });
 
-  test("go at the start when a daemon was killed between their marking and their deletion", async () => {
+  test("go at the start when a daemon was killed between their marking and their deletion, and nobody else's do", async () => {
     await make("fla", "group", "26221");
     await make("flb", "group", "26220");
+    await make("other", "group", "26221");
+    await node.ip("link", "set", "lo", "group", "26221");
     await start();
-    expect(await names()).toEqual(["flb", "lo", "pflb"]);
+    expect(await names()).toEqual(["flb", "lo", "other", "pflb", "pother"]);
   });
 });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import { DOOMED_LINK_GROUP } from "../net/names.ts";
+import { DOOMED_LINK_GROUP, LINK_PREFIX } from "../net/names.ts";
 import { BlockingNetlink, type Replies } from "../netlink/blocking.ts";
-import { deleteLink, deleteLinkGroup, setNamedLinkGroup } from "../netlink/link.ts";
+import { deleteLink, deleteLinkGroup, type Link, setNamedLinkGroup } from "../netlink/link.ts";
 import type { NetlinkError, Request } from "../netlink/message.ts";
 import { sys, writeAside } from "../sys/node.ts";
 
@@ -42,12 +42,15 @@ export class LinkRemover {
   /**
    * Finishes what a daemon before began and was killed in.
    * @param netlink closed with this
+   * @param links that there are; only those with our mark and our kind of name are looked at
    * @throws NetlinkError
    */
-  static async start(netlink: SlowNetlink): Promise<LinkRemover> {
+  static async start(netlink: SlowNetlink, links: readonly Link[]): Promise<LinkRemover> {
     const remover = new LinkRemover(netlink);
+    const begun = links.filter(({ group, name }) => group === DOOMED_LINK_GROUP && name.startsWith(LINK_PREFIX));
     try {
-      throwFirst(await netlink.submit([deleteLinkGroup(DOOMED_LINK_GROUP)]));
+      const failures = await remover.#removeEach(begun.map(({ name }) => name));
+      for (const failure of failures.values()) throw failure;
     } catch (error) {
       netlink.close();
       throw error;
@@ -112,6 +115,7 @@ export class LinkRemover {
 
   /** One by one, where a group can't be deleted as a whole: somebody put in it what can't be deleted. */
   async #removeEach(names: readonly string[]): Promise<Map<string, unknown>> {
+    if (names.length === 0) return new Map();
     const { errors } = await this.#netlink.submit(names.map(deleteLink));
     return new Map(
       names.flatMap((name, i) => (errors[i] === undefined || isGone(errors[i]) ? [] : [[name, errors[i]] as const])),
@@ -121,8 +125,4 @@ export class LinkRemover {
 
 function isGone(error: NetlinkError | undefined): boolean {
   return error?.errnoName === "ENODEV";
-}
-
-function throwFirst({ errors }: Replies): void {
-  for (const error of errors) if (error !== undefined) throw error;
 }

@@ -2,7 +2,7 @@
 //
 // What of flatnet is in the kernel of this node, known by its marks alone, and how it goes. Nothing without a mark is touched.
 import { EGRESS_TABLE } from "../egress/ruleset.ts";
-import { LINK_GROUP, LINK_PREFIX, NFT_TABLE, ROUTE_PROTOCOL } from "../net/names.ts";
+import { DOOMED_LINK_GROUP, LINK_GROUP, LINK_PREFIX, NFT_TABLE, ROUTE_PROTOCOL } from "../net/names.ts";
 import { decodeAddress, dumpAddresses } from "../netlink/address.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from "../netlink/event-loop.ts";
 import { deleteLinkAt, type Link } from "../netlink/link.ts";
@@ -28,10 +28,10 @@ export class KernelRemains {
     this.#netlink.close();
   }
 
-  /** The host ends of pods that are there. @throws NetlinkError */
+  /** The host ends of pods that are there, those whose deletion a daemon had begun too. @throws NetlinkError */
   async hostEnds(): Promise<Link[]> {
     return (await this.#kernel.links()).filter(
-      ({ group, name }) => group === LINK_GROUP && name.startsWith(LINK_PREFIX),
+      ({ group, name }) => (group === LINK_GROUP || group === DOOMED_LINK_GROUP) && name.startsWith(LINK_PREFIX),
     );
   }
 
