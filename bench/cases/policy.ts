@@ -6,7 +6,6 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { hostArch, runtimes } from "../../scripts/pack/runtimes.ts";
-import { BUN } from "../../test/helpers/bun.ts";
 import { run, startDaemon } from "../../test/helpers/daemon.ts";
 import { createNode, type FlatnetNode } from "../../test/helpers/flatnet-node.ts";
 import { writeServiceAccount } from "../../test/helpers/kube-api/api-server.ts";
@@ -81,7 +80,9 @@ function inNamespace(side: Side, namespace: string): Side {
 async function firstPackets({ client, server, address }: Pair): Promise<number> {
   const send = async (count: number) =>
     Number(
-      await run(inNetns(client.netns.path, BUN, "run", script("first-packets"), address, PACKETS_PORT, `${count}`)),
+      await run(
+        inNetns(client.netns.path, process.execPath, script("first-packets"), address, PACKETS_PORT, `${count}`),
+      ),
     );
   await send(WARM_UP);
   const before = await delivered(server);
@@ -108,7 +109,7 @@ async function openJudged(bench: Bench): Promise<Record<"ours" | "peer", Judged>
   const open = async () => {
     const node = await bench.node([4]);
     const pair = await openPair(node, node.ours, bench);
-    const listen = [BUN, "run", script("first-packets"), "0.0.0.0", PACKETS_PORT];
+    const listen = [process.execPath, script("first-packets"), "0.0.0.0", PACKETS_PORT];
     const listener = await startDaemon({
       argv: inNetns(pair.server.netns.path, ...listen),
       ready: (output) => output.includes("listening"),

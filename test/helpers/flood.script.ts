@@ -1,38 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The sender of flood.ts, run by Bun in a network namespace: each datagram from a socket of its own, so that each is a
+// The sender of flood.ts, run in a network namespace: each datagram from a socket of its own, so that each is a
 // connection's first packet.
 //
 //     flood.script.ts FLOOD    prints "ready", sends until stdin ends and at least some went to each target, and prints
 //                              how many went, by label
-import { dlopen } from "bun:ffi";
 import { parseAddress } from "../../src/net/address.ts";
-import { sys } from "../../src/sys/bun.ts";
+import { sys } from "../../src/sys/node.ts";
 import type { Flood } from "./flood.ts";
+import { AF_INET, AF_INET6, libc, SOCK_DGRAM, socketAddress } from "./libc.ts";
 
-const { symbols: libc } = dlopen("libc.so.6", {
-  sendto: { args: ["i32", "ptr", "u64_fast", "i32", "ptr", "u32"], returns: "i64_fast" },
-  poll: { args: ["ptr", "u64_fast", "i32"], returns: "i32" },
-  usleep: { args: ["u32"], returns: "i32" },
-});
-
-const SOCK_DGRAM = 2;
 const POLLIN = 1;
-
-/** struct sockaddr_in and sockaddr_in6. */
-function socketAddress(text: string, port: number): Uint8Array {
-  const address = parseAddress(text);
-  const bytes = new Uint8Array(address.length === 4 ? 16 : 28);
-  const view = new DataView(bytes.buffer);
-  view.setUint16(0, address.length === 4 ? 2 : 10, true);
-  view.setUint16(2, port);
-  bytes.set(address, address.length === 4 ? 4 : 8);
-  return bytes;
-}
 
 const { targets, intervalUs }: Flood = JSON.parse(process.argv[2] ?? "");
 const streams = targets.map(({ address, port, label }) => {
-  return { to: socketAddress(address, port), family: address.includes(":") ? 10 : 2, label, sent: 0 };
+  const to = parseAddress(address);
+  return { to: socketAddress(to, port), family: to.length === 4 ? AF_INET : AF_INET6, label, sent: 0 };
 });
 /** At least so many go to each target, if they do within this time behind the end. */
 const LEAST = 20;
@@ -54,6 +37,6 @@ for (;;) {
     if (libc.sendto(fd, text, text.length, 0, stream.to, stream.to.length) === text.length) stream.sent++;
     sys.close(fd);
   }
-  libc.usleep(intervalUs);
+  sys.sleep(intervalUs / 1000);
 }
 process.stdout.write(`${JSON.stringify(Object.fromEntries(streams.map(({ label, sent }) => [label, sent])))}\n`);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Datagrams that are sent without a pause, from before there is a way: as soon as there is one, the first is on it.
-import { BUN } from "./bun.ts";
 import { type Cleanup, type Daemon, startDaemon, waitFor } from "./daemon.ts";
 import { inNetns } from "./netns.ts";
 
@@ -22,7 +21,7 @@ export interface Flooding {
 /** Sends from the network namespace of a file, until it is stopped or `cleanup` ends it. */
 export async function flood(netns: string, what: Flood, cleanup: Cleanup): Promise<Flooding> {
   const daemon: Daemon = await startDaemon({
-    argv: inNetns(netns, BUN, "run", SCRIPT, JSON.stringify(what)),
+    argv: inNetns(netns, process.execPath, SCRIPT, JSON.stringify(what)),
     ready: (output) => output.includes("ready\n"),
   });
   cleanup.add(() => daemon.stop("SIGKILL"));

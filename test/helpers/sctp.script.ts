@@ -1,28 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One end of sctp.ts, run by Bun in a network namespace; raw sockets, blocking.
+// One end of sctp.ts, run in a network namespace; raw sockets, blocking.
 //
 //     sctp.script.ts answer 4|6 RECEIVER   prints "ready", and then answers each INIT of the family
 //     sctp.script.ts probe PROBE           sends INITs, and prints what came of it
 
-import { dlopen } from "bun:ffi";
 import { randomBytes } from "node:crypto";
 import { writeSync } from "node:fs";
 import { formatAddress, parseAddress } from "../../src/net/address.ts";
-import { sys } from "../../src/sys/bun.ts";
-import { SysError } from "../../src/sys/sys.ts";
+import { sys } from "../../src/sys/node.ts";
+import { SOCK_RAW, SysError } from "../../src/sys/sys.ts";
 import { crc32c } from "./crc32c.ts";
+import { AF_INET, AF_INET6, libc, socketAddress } from "./libc.ts";
 import type { SctpAnswer, SctpProbe, SctpProbed } from "./sctp.ts";
 
-const { symbols: libc } = dlopen("libc.so.6", {
-  connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
-  recvfrom: { args: ["i32", "ptr", "u64_fast", "i32", "ptr", "ptr"], returns: "i64_fast" },
-  sendto: { args: ["i32", "ptr", "u64_fast", "i32", "ptr", "u32"], returns: "i64_fast" },
-});
-
-const AF_INET = 2;
-const AF_INET6 = 10;
-const SOCK_RAW = 3;
 const IPPROTO_SCTP = 132;
 /** Chunk types (RFC 9260, section 3.2), and the type of the state cookie parameter (section 3.3.3). */
 const INIT = 1;
@@ -85,15 +76,6 @@ function decode(bytes: Uint8Array): { packet: Packet; intact: boolean } | undefi
   return { packet, intact: crc32c(bytes) === checksum };
 }
 
-/** struct sockaddr_in or sockaddr_in6 (include/uapi/linux/in.h, in6.h); a raw socket has no port. */
-function sockaddr(address: Uint8Array): Uint8Array {
-  const v4 = address.length === 4;
-  const bytes = new Uint8Array(v4 ? 16 : 28);
-  new DataView(bytes.buffer).setUint16(0, v4 ? AF_INET : AF_INET6, true);
-  bytes.set(address, v4 ? 4 : 8);
-  return bytes;
-}
-
 function rawSocket(v4: boolean): number {
   return sys.socket(v4 ? AF_INET : AF_INET6, SOCK_RAW, IPPROTO_SCTP);
 }
@@ -113,7 +95,7 @@ function answer(v4: boolean, receiver: string): never {
   const buffer = new Uint8Array(65_536);
   writeSync(1, "ready\n");
   for (;;) {
-    const peer = sockaddr(new Uint8Array(v4 ? 4 : 16));
+    const peer = socketAddress(new Uint8Array(v4 ? 4 : 16));
     const peerLength = new Uint32Array([peer.length]);
     const length = libc.recvfrom(fd, buffer, buffer.length, 0, peer, new Uint8Array(peerLength.buffer));
     if (length < 0) continue;
@@ -139,7 +121,7 @@ function probe({ to, port, sourcePort, timeoutMs }: SctpProbe): SctpProbed {
   const v4 = address.length === 4;
   const fd = rawSocket(v4);
   // Connected, it gets what comes from there alone, and hears of refusals.
-  const name = sockaddr(address);
+  const name = socketAddress(address);
   if (libc.connect(fd, name, name.length) < 0) return { kind: "failed", error: `no way to ${to}` };
   sys.setTimeouts(fd, RETRY_MS);
   const initiateTag = newTag();

@@ -3,7 +3,6 @@
 // SCTP's first two messages in packets made by hand, since not every kernel has the protocol itself: who asks sends an INIT,
 // who is asked answers with an INIT ACK (RFC 9260, section 5.1), and with what it saw in the place of the state cookie.
 
-import { BUN } from "./bun.ts";
 import { type Cleanup, run, startDaemon } from "./daemon.ts";
 import type { Netns } from "./netns.ts";
 
@@ -39,7 +38,7 @@ export type SctpProbed =
 export async function answerSctp(netns: Netns, receiver: string, cleanup: Cleanup): Promise<void> {
   for (const family of ["4", "6"]) {
     const daemon = await startDaemon({
-      argv: netns.command(BUN, "run", SCRIPT, "answer", family, receiver),
+      argv: netns.command(process.execPath, SCRIPT, "answer", family, receiver),
       ready: (output) => output.includes("ready"),
     });
     cleanup.add(() => daemon.stop("SIGKILL"));
@@ -48,5 +47,5 @@ export async function answerSctp(netns: Netns, receiver: string, cleanup: Cleanu
 
 /** Sends INITs until one is answered. */
 export async function probeSctp(netns: Netns, probe: SctpProbe): Promise<SctpProbed> {
-  return JSON.parse(await run(netns.command(BUN, "run", SCRIPT, "probe", JSON.stringify(probe))));
+  return JSON.parse(await run(netns.command(process.execPath, SCRIPT, "probe", JSON.stringify(probe))));
 }

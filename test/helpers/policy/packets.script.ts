@@ -1,24 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The end of packets.ts in a network namespace, run by Bun: sends the first packets of connections, made by hand, and tells which
+// The end of packets.ts in a network namespace: sends the first packets of connections, made by hand, and tells which
 // ones have arrived. Nothing has to listen on a port, and nothing is waited for that doesn't come.
 //
 //     packets.script.ts    prints "ready"; a line of stdin is a PacketCommand, a line of stdout is what came of it
-import { dlopen } from "bun:ffi";
 import { createInterface } from "node:readline";
 import { formatAddress, parseAddress } from "../../../src/net/address.ts";
-import { sys } from "../../../src/sys/bun.ts";
+import { sys } from "../../../src/sys/node.ts";
+import { SOCK_RAW } from "../../../src/sys/sys.ts";
 import { crc32c } from "../crc32c.ts";
+import { AF_INET, AF_INET6, libc, socketAddress } from "../libc.ts";
 import type { ArrivedPacket, FirstPacket, PacketCommand } from "./packets.ts";
 
-const { symbols: libc } = dlopen("libc.so.6", {
-  recvfrom: { args: ["i32", "ptr", "u64_fast", "i32", "ptr", "ptr"], returns: "i64_fast" },
-  sendto: { args: ["i32", "ptr", "u64_fast", "i32", "ptr", "u32"], returns: "i64_fast" },
-});
-
-const AF_INET = 2;
-const AF_INET6 = 10;
-const SOCK_RAW = 3;
 const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
 const SO_RCVBUFFORCE = 33;
@@ -45,14 +38,6 @@ const sockets = ([AF_INET, AF_INET6] as const).flatMap((domain) =>
     return { fd, domain, protocol };
   }),
 );
-
-/** struct sockaddr_in or sockaddr_in6 (include/uapi/linux/in.h, in6.h); a raw socket has no port. */
-function sockaddr(address: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(address.length === 4 ? 16 : 28);
-  new DataView(bytes.buffer).setUint16(0, address.length === 4 ? AF_INET : AF_INET6, true);
-  bytes.set(address, address.length === 4 ? 4 : 8);
-  return bytes;
-}
 
 /** RFC 1071. */
 function checksum(bytes: readonly number[]): number {
@@ -113,7 +98,7 @@ function send(packet: FirstPacket): boolean {
   const domain = to.length === 4 ? AF_INET : AF_INET6;
   const socket = sockets.find((one) => one.domain === domain && one.protocol === packet.protocol) as Socket;
   const bytes = encode(packet);
-  const name = sockaddr(to);
+  const name = socketAddress(to);
   return libc.sendto(socket.fd, bytes, bytes.length, 0, name, name.length) === bytes.length;
 }
 

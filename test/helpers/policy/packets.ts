@@ -5,7 +5,6 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { BUN } from "../bun.ts";
 import { type Cleanup, CommandError, waitFor } from "../daemon.ts";
 import { inNetns } from "../netns.ts";
 import type { Flow } from "./evaluator.ts";
@@ -65,7 +64,7 @@ export class Packets {
   }
 
   async #start(netns: string): Promise<End["ask"]> {
-    const [program = "", ...args] = inNetns(netns, BUN, "run", SCRIPT);
+    const [program = "", ...args] = inNetns(netns, process.execPath, SCRIPT);
     const child: ChildProcessWithoutNullStreams = spawn("setpriv", ["--pdeathsig", "KILL", "--", program, ...args]);
     this.#cleanup.add(() => void child.kill("SIGKILL"));
     child.stdin.on("error", () => {});
