@@ -31,8 +31,7 @@ const PROGRAMS: readonly Program[] = [
   {
     name: "flatnet",
     alias: "flatnet-ipam",
-    make: async (arch, variant, scratch, out) =>
-      compilePlugin(await runtimes(hostArch()), await runtimes(arch), variant, scratch, out),
+    make: compilePlugin,
   },
   {
     name: "flatnetd",

@@ -14,6 +14,7 @@ type Check = readonly [name: string, find: () => Promise<string>];
 
 const CHECKS: readonly Check[] = [
   ["types", () => program("tsc", ["--pretty", "false"])],
+  ["types of the plugin", () => program("tsc", ["--pretty", "false", "--project", "tsconfig.plugin.json"])],
   // A warning that nobody has to act on is noise: here they count.
   ["format and lint", () => program("biome", ["check", "--error-on-warnings", "--colors=off", "."])],
   ["proto lint", () => program("buf", ["lint"])],

@@ -1,86 +1,68 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// dist/flatnet: the plugin as one executable, compiled by Bun with its bytecode inside.
+// dist/flatnet: the plugin as one static executable: one bundled module, as bytecode, and the engine that runs it.
 
-import { readFile, writeFile } from "node:fs/promises";
-import { relative, resolve } from "node:path";
-import { mustRun, ROOT, StepError } from "../repo.ts";
+import { join } from "node:path";
+import { build } from "esbuild";
+import { type Arch, ROOT, StepError } from "../repo.ts";
 import { FAULT_POINT, type Variant } from "./faults.ts";
 import { guardPlugin } from "./guard.ts";
-import type { Runtimes } from "./runtimes.ts";
+import { HOST_SOURCES, linkModule } from "./quickjs.ts";
 
-const FLAGS = [
-  "build",
-  "--compile",
-  "--target=bun",
-  // Bytecode saves parsing at every start; Bun makes it from CommonJS only, so there is no top-level await.
-  "--bytecode",
-  "--format=cjs",
-  "--minify",
-  // Code that runs once is not worth compiling: with a tenfold threshold ADD took a sixth less time and an
-  // eighth less CPU, each against the reference plugin in its own run.
-  "--compile-jit-policy=10",
-  "--reject-unresolved",
-  // Without these the executable reads .env and bunfig.toml of whatever directory it is started in, and a preload in
-  // that bunfig.toml would be run as root.
-  "--no-compile-autoload-dotenv",
-  "--no-compile-autoload-bunfig",
-  "--no-compile-autoload-tsconfig",
-  "--no-compile-autoload-package-json",
-];
+/** What the engine, whose language is ES2020, has of ES2022, and what esbuild must not leave as it is. */
+const LANGUAGE = {
+  target: "es2022",
+  supported: { "class-static-blocks": false, "class-private-brand-check": false, "top-level-await": false },
+};
 
-interface Metafile {
-  readonly inputs: Record<string, unknown>;
-  readonly outputs: Record<string, { readonly bytes: number }>;
+/** What went into a bundle. Files by their path from the root. */
+export interface Bundle {
+  /** All that were read. */
+  readonly sources: string[];
+  /** Those that something of is in the output. */
+  readonly inside: string[];
+  /** Of JavaScript. */
+  readonly bytes: number;
 }
 
-/**
- * What the runtime looks for in its environment before any line of ours runs. BUN_BE_BUN makes the executable a plain Bun
- * that runs any script, and BUN_OPTIONS can preload one. There is no flag against them. (Who may set LD_PRELOAD needs
- * neither; this is against a variable that was meant for another Bun.)
- */
-const VARIABLES = ["BUN_BE_BUN", "BUN_OPTIONS"];
-
-/**
- * Renames them inside the executable to something that no shell, runtime or service manager passes on by accident: their
- * first byte becomes 0x01. A Bun that spells them otherwise fails the build.
- */
-async function forgetVariables(executable: string): Promise<void> {
-  const bytes = await readFile(executable);
-  for (const name of VARIABLES) {
-    let found = 0;
-    // Bun keeps names without a zero behind them, so a longer name that begins the same would be hit too: there is none.
-    for (let at = bytes.indexOf(name); at >= 0; at = bytes.indexOf(name, at + 1)) {
-      bytes[at] = 1;
-      found++;
-    }
-    if (found === 0) throw new StepError(`${name} is not in Bun's executable any more: does it go by another name?`);
+/** Bundles an entry point that imports src/sys/quickjs.ts into the file `outfile`. */
+export async function bundleModule(entry: string, variant: Variant, outfile: string): Promise<Bundle> {
+  const { metafile, warnings } = await build({
+    absWorkingDir: ROOT,
+    entryPoints: [entry],
+    // A call of what isn't there is nothing, and goes.
+    define: variant === "release" ? { [FAULT_POINT]: "undefined" } : {},
+    outfile,
+    bundle: true,
+    // Before any other file's first line.
+    inject: ["src/sys/quickjs/globals.ts"],
+    // Of a module, and not of one big function: a variable of a module is found at once, one of a function by a search.
+    format: "esm",
+    platform: "neutral",
+    mainFields: ["module", "main"],
+    ...LANGUAGE,
+    minify: true,
+    metafile: true,
+    logLevel: "silent",
+  }).catch((error: unknown) => {
+    throw new StepError(`esbuild could not bundle ${entry}`, error instanceof Error ? error.message : "");
+  });
+  if (warnings.length > 0) {
+    throw new StepError(`esbuild warns about ${entry}`, warnings.map(({ text }) => text).join("\n"));
   }
-  await writeFile(executable, bytes);
+  const [output] = Object.values(metafile.outputs);
+  if (output === undefined) throw new StepError(`esbuild wrote nothing for ${entry}`);
+  // Of a package's files many are read and only those in use are taken along.
+  const inside = Object.entries(output.inputs).filter(([, { bytesInOutput }]) => bytesInOutput > 0);
+  return { sources: Object.keys(metafile.inputs), inside: inside.map(([path]) => path), bytes: output.bytes };
 }
 
-/**
- * Writes the executable and returns the files it was made from, by their path from the root. `host` compiles, `target`
- * is what the executable is made of. strip(1) must never see the result: it cuts off what Bun appended.
- */
-export async function compilePlugin(
-  host: Runtimes,
-  target: Runtimes,
-  variant: Variant,
-  scratch: string,
-  out: string,
-): Promise<string[]> {
-  const metafile = resolve(scratch, "plugin.meta.json");
+/** Writes the executable and returns the files it was made from, by their path from the root. */
+export async function compilePlugin(arch: Arch, variant: Variant, scratch: string, out: string): Promise<string[]> {
+  const module = join(scratch, "plugin.js");
   const entry = variant === "faults" ? "src/bin/testing/flatnet.ts" : "src/bin/flatnet.ts";
-  const args = [...FLAGS, `--metafile=${metafile}`, `--outfile=${out}`, entry];
-  if (variant === "release") args.push(`--drop=${FAULT_POINT}`);
-  // Without this Bun would fetch the other machine's executable from the network.
-  if (target.bun !== host.bun) args.push(`--compile-executable-path=${target.bun}`);
-  await mustRun(host.bun, args);
-  await forgetVariables(out);
-  const meta: Metafile = JSON.parse(await readFile(metafile, "utf8"));
-  const inputs = Object.keys(meta.inputs).map((path) => relative(ROOT, resolve(ROOT, path)));
-  const bytes = Object.values(meta.outputs).reduce((sum, output) => sum + output.bytes, 0);
-  if (variant === "release") guardPlugin(inputs, bytes);
-  return inputs;
+  const { sources, inside, bytes } = await bundleModule(entry, variant, module);
+  if (variant === "release") guardPlugin(inside, bytes);
+  await linkModule(module, arch, variant === "faults" ? ["FAULTS"] : [], scratch, out);
+  return [...sources, ...HOST_SOURCES];
 }

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The CNI plugin's entry point, compiled by Bun: reads the environment and stdin, prints what came of it, exits.
+// The CNI plugin's entry point, run by QuickJS: reads the environment and stdin, prints what came of it, exits.
 import { parseTraceparent } from "../cni/args.ts";
 import { CONF_MAX_BYTES, type Mode } from "../cni/conf.ts";
 import { CNI_CODES, CniError } from "../cni/errors.ts";
 import { runPlugin } from "../cni/run.ts";
-import { sys } from "../sys/bun.ts";
-
-declare const Bun: { SHA256: { hash(text: string): Uint8Array } };
+import { sha256 } from "../net/sha256.ts";
+import { sys } from "../sys/quickjs.ts";
 
 const STDIN = 0;
 const STDOUT = 1;
@@ -58,17 +57,17 @@ function modeOf(paths: readonly string[]): Mode {
   return "flatnet";
 }
 
-const traceparent = parseTraceparent(process.env["TRACEPARENT"]);
+const traceparent = parseTraceparent(host.env["TRACEPARENT"]);
 const outcome = runPlugin(
   {
     sys,
-    env: process.env,
-    sha256: (text) => Bun.SHA256.hash(text),
+    env: host.env,
+    sha256,
     wallClock: () => Date.now(),
-    pid: process.pid,
+    pid: host.pid,
     ...(traceparent !== undefined && { traceparent }),
   },
-  modeOf([process.argv0, process.execPath]),
+  modeOf([host.argv[0] ?? "", host.execPath]),
   readStdin,
 );
 let status = outcome.status;
@@ -81,4 +80,4 @@ try {
   // Nobody is listening on one of them. The exit status is all that is left to tell.
   status = 1;
 }
-process.exit(status);
+host.exit(status);

@@ -248,7 +248,7 @@ function parseAliases(value: unknown, network: string): string[] {
   if (Array.isArray(value) || !present(value)) return readAliases(field, value);
   if (typeof value !== "object") throw invalid(field, value, "a list");
   const lists = asObject(field, value);
-  return Object.hasOwn(lists, network) ? readAliases(`${field}.${network}`, lists[network]) : [];
+  return Object.keys(lists).includes(network) ? readAliases(`${field}.${network}`, lists[network]) : [];
 }
 
 function readAliases(field: string, value: unknown): string[] {

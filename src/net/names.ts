@@ -103,5 +103,11 @@ const ALIAS_MAX = 255;
  */
 export function linkAlias(pod: { namespace: string; name: string } | undefined, containerId: string): string {
   const alias = pod === undefined ? `flatnet:${containerId}` : `flatnet:${pod.namespace}/${pod.name}`;
-  return alias.slice(0, new TextEncoder().encodeInto(alias, new Uint8Array(ALIAS_MAX)).read);
+  let cut = alias;
+  // A name of full length is cut at once; one with characters of several bytes needs a second step or more, at whole characters.
+  for (let over = 1; over > 0; ) {
+    over = new TextEncoder().encode(cut).length - ALIAS_MAX;
+    if (over > 0) cut = [...cut].slice(0, -Math.ceil(over / 4)).join("");
+  }
+  return cut;
 }

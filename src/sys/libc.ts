@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The system calls on libc, for any runtime that can call a C function: bun.ts and node.ts hand in the functions.
+// The system calls on libc, for any runtime that can call a C function: quickjs.ts and node.ts hand in the functions.
 import { errnoName } from "./errno.ts";
 import { type Fd, type FileId, type Sys, SysError } from "./sys.ts";
 
-/** C's types by bun:ffi's names: `ptr` takes bytes, and the `_fast` ones come back as numbers. */
+/** The functions by their C types: `ptr` takes bytes. */
 export const LIBC = {
   close: { args: ["i32"], returns: "i32" },
   connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
   fsync: { args: ["i32"], returns: "i32" },
   open: { args: ["ptr", "i32", "u32"], returns: "i32" },
-  read: { args: ["i32", "ptr", "u64_fast"], returns: "i64_fast" },
+  read: { args: ["i32", "ptr", "size"], returns: "ssize" },
   rename: { args: ["ptr", "ptr"], returns: "i32" },
   setns: { args: ["i32", "i32"], returns: "i32" },
   setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
   socket: { args: ["i32", "i32", "i32"], returns: "i32" },
   statx: { args: ["i32", "ptr", "i32", "u32", "ptr"], returns: "i32" },
   unlink: { args: ["ptr"], returns: "i32" },
-  write: { args: ["i32", "ptr", "u64_fast"], returns: "i64_fast" },
+  write: { args: ["i32", "ptr", "size"], returns: "ssize" },
 } as const;
 
 /** A C function that returns -1 when it fails. */
@@ -54,9 +54,9 @@ export function checkWith(errno: () => number): Check {
   };
 }
 
-/** The system calls, made of libc's functions. */
-export function createSys(libc: Libc, check: Check): Sys {
-  const sys: Sys = {
+/** The system calls, made of libc's functions. Clocks are every runtime's own. */
+export function createSys(libc: Libc, check: Check): Omit<Sys, "now" | "sleep"> {
+  const sys: Omit<Sys, "now" | "sleep"> = {
     open: (path, flags, mode = 0) => {
       const name = cstring(path);
       return check("open", path, () => libc.open(name, flags | O_CLOEXEC, mode));
@@ -102,11 +102,6 @@ export function createSys(libc: Libc, check: Check): Sys {
     },
     setns: (fd) => {
       check("setns", "", () => libc.setns(fd, CLONE_NEWNET));
-    },
-    now: () => performance.now(),
-    sleep: (ms) => {
-      // The only blocking wait in JavaScript that needs no event loop.
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
     },
   };
   return sys;

@@ -13,8 +13,8 @@ const TYPES = {
   i32: "int",
   u32: "uint32_t",
   ptr: "void *",
-  u64_fast: "size_t",
-  i64_fast: "int64_t",
+  size: "size_t",
+  ssize: "int64_t",
 } as const;
 
 const library = koffi.load("libc.so.6");
@@ -31,12 +31,19 @@ const libc = Object.fromEntries(
   Object.entries(LIBC).map(([name, { args, returns }]) => [name, native(name, args, returns)]),
 ) as Libc;
 const bind = native("bind", ["i32", "ptr", "u32"], "i32");
-const slowWrite = library.func("write", TYPES.i64_fast, [TYPES.i32, TYPES.ptr, TYPES.u64_fast]);
-const recvmsg = native("recvmsg", ["i32", "ptr", "i32"], "i64_fast");
+const slowWrite = library.func("write", TYPES.ssize, [TYPES.i32, TYPES.ptr, TYPES.size]);
+const recvmsg = native("recvmsg", ["i32", "ptr", "i32"], "ssize");
 
 const check = checkWith(() => koffi.errno());
 
-export const sys: Sys = createSys(libc, check);
+export const sys: Sys = {
+  ...createSys(libc, check),
+  now: () => performance.now(),
+  sleep: (ms) => {
+    // The only blocking wait in Node that needs no event loop.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+  },
+};
 
 /**
  * write(2) on a thread of libuv's pool, for what the kernel takes long for: the event loop goes on.

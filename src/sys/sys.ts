@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The plugin's whole view of the operating system: blocking calls, as in section 2 of the man pages. This is the one seam
-// between runtimes: bun.ts implements it with bun:ffi on libc, and a test may implement it with objects in memory.
+// between runtimes: quickjs.ts and node.ts implement it on libc, and a test may implement it with objects in memory.
 
 /** A file descriptor. */
 export type Fd = number;

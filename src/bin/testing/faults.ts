@@ -5,13 +5,24 @@
 //   FLATNET_FAULTS       "plugin.link-made,daemon.batch-written:0.01": where to end by SIGKILL, and with which probability
 //   FLATNET_FAULTS_LOG   a file that gets a line with the step's name before that
 //   FLATNET_CLOCK        a file with the milliseconds by which the wall clock is off; none is 0
-import { appendFileSync, readFileSync } from "node:fs";
 import type { FaultPoint } from "../../net/fault.ts";
 
 /** For so long, in milliseconds, the clock's file is not read again: what looks at the clock does so often. */
 const CLOCK_CACHED_MS = 20;
 
-function armFaults(armed: string, log: string | undefined): void {
+/** What the program's runtime does for faults. */
+export interface FaultWorld {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  append(path: string, text: string): void;
+  /** A small file's text; throws where there is none. */
+  read(path: string): string;
+  /** A monotonic clock in milliseconds. */
+  now(): number;
+  /** SIGKILL to this process. */
+  kill(): void;
+}
+
+function armFaults(world: FaultWorld, armed: string, log: string | undefined): void {
   const points = new Map(
     armed.split(",").map((entry) => {
       const [name = "", probability = "1"] = entry.split(":");
@@ -20,20 +31,20 @@ function armFaults(armed: string, log: string | undefined): void {
   );
   globalThis.faultPoint = (name: FaultPoint) => {
     if (Math.random() >= (points.get(name) ?? 0)) return;
-    if (log !== undefined) appendFileSync(log, `${name}\n`);
-    process.kill(process.pid, "SIGKILL");
+    if (log !== undefined) world.append(log, `${name}\n`);
+    world.kill();
   };
 }
 
-function replaceClock(file: string): void {
+function replaceClock(world: FaultWorld, file: string): void {
   const RealDate = Date;
   let offsetMs = 0;
   let readAt = Number.NEGATIVE_INFINITY;
   const now = () => {
-    if (performance.now() - readAt > CLOCK_CACHED_MS) {
-      readAt = performance.now();
+    if (world.now() - readAt > CLOCK_CACHED_MS) {
+      readAt = world.now();
       try {
-        offsetMs = Number(readFileSync(file, "utf8"));
+        offsetMs = Number(world.read(file));
       } catch {
         offsetMs = 0;
       }
@@ -51,6 +62,9 @@ function replaceClock(file: string): void {
   } as DateConstructor;
 }
 
-const { FLATNET_FAULTS, FLATNET_FAULTS_LOG, FLATNET_CLOCK } = process.env;
-if (FLATNET_FAULTS !== undefined) armFaults(FLATNET_FAULTS, FLATNET_FAULTS_LOG);
-if (FLATNET_CLOCK !== undefined) replaceClock(FLATNET_CLOCK);
+/** Does what the environment asks for. */
+export function arm(world: FaultWorld): void {
+  const { FLATNET_FAULTS, FLATNET_FAULTS_LOG, FLATNET_CLOCK } = world.env;
+  if (FLATNET_FAULTS !== undefined) armFaults(world, FLATNET_FAULTS, FLATNET_FAULTS_LOG);
+  if (FLATNET_CLOCK !== undefined) replaceClock(world, FLATNET_CLOCK);
+}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The daemon of the fault build.
-import "./faults.ts";
+import "./daemon-faults.ts";
 import "../flatnetd.ts";
