@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Run by Bun: one call with the plugin's client and the plugin's system calls, as the JSON in the first argument says
-// (UnaryOptions, with the message as base64), and its outcome as one line of JSON.
+// Run as the plugin is (quickjs.ts): one call with the plugin's client and the plugin's system calls, as the JSON in the first
+// argument says (UnaryOptions, with a text as the message), and its outcome as one line of JSON.
 import { callUnary, RpcError, type UnaryOptions } from "../../src/grpc/client.ts";
-import { sys } from "../../src/sys/bun.ts";
+import { sys } from "../../src/sys/quickjs.ts";
 
 /** What the probe prints. */
 export type ProbeOutcome =
@@ -22,8 +22,8 @@ export type ProbeOptions = Omit<UnaryOptions, "message"> & { readonly message: s
 
 function outcomeOf(options: ProbeOptions): ProbeOutcome {
   try {
-    const message = new Uint8Array(Buffer.from(options.message, "base64"));
-    return { response: Buffer.from(callUnary(sys, { ...options, message })).toString("base64") };
+    const message = new TextEncoder().encode(options.message);
+    return { response: new TextDecoder().decode(callUnary(sys, { ...options, message })) };
   } catch (error) {
     if (!(error instanceof RpcError)) throw error;
     const { code, status, retryable, message } = error;
@@ -32,4 +32,8 @@ function outcomeOf(options: ProbeOptions): ProbeOutcome {
   }
 }
 
-process.stdout.write(JSON.stringify(outcomeOf(JSON.parse(process.argv[2] ?? "") as ProbeOptions)));
+const outcome = outcomeOf(JSON.parse(host.argv[1] ?? "") as ProbeOptions);
+for (let rest = new TextEncoder().encode(JSON.stringify(outcome)); rest.length > 0; ) {
+  rest = rest.subarray(sys.write(1, rest));
+}
+host.exit(0);

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The plugin's client as it is at work: Bun, blocking system calls, a real socket, a real grpc-js server in another
-// process. Bun runs the source here; the compiled plugin is tried by its own tests.
+// The plugin's client as it is at work: run by QuickJS, blocking system calls, a real socket, a real grpc-js server in another
+// process. The plugin itself is tried by its own tests.
 import { execFile } from "node:child_process";
 import { mkdir, writeFile } from "node:fs/promises";
 import http2 from "node:http2";
 import net from "node:net";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { Status } from "../../src/grpc/status.ts";
 import {
   type Handler,
@@ -18,33 +17,37 @@ import {
   withGrpcServer,
   withRawServer,
 } from "../../src/grpc/test-server.ts";
-import { BUN } from "../helpers/bun.ts";
+import { compileScript } from "../helpers/quickjs.ts";
 import type { ProbeOptions, ProbeOutcome } from "../helpers/unary-probe.ts";
 
-const root = fileURLToPath(new URL("../../", import.meta.url));
+let program = "";
 
-/** The outcome of one call made by Bun. The process has long ended when the call's own bounds do not hold. */
+beforeAll(async () => {
+  const made = await compileScript("test/helpers/unary-probe.ts");
+  program = made.path;
+  return made.remove;
+});
+
+/** The outcome of one call. The process has long ended when the call's own bounds do not hold. */
 function probe(socketPath: string, options: Partial<ProbeOptions> = {}): Promise<ProbeOutcome> {
   const all: ProbeOptions = {
     socketPath,
     path: METHOD,
-    message: Buffer.from("ping").toString("base64"),
+    message: "ping",
     deadlineMs: 30_000,
     connectWaitMs: 20_000,
     maxResponseBytes: 16 << 20,
     ...options,
   };
   return new Promise((resolve, reject) => {
-    const args = ["run", join(root, "test/helpers/unary-probe.ts"), JSON.stringify(all)];
-    execFile(BUN, args, { cwd: root, timeout: 60_000, maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
+    execFile(program, [JSON.stringify(all)], { timeout: 60_000, maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
       if (error === null) resolve(JSON.parse(stdout) as ProbeOutcome);
       else reject(new Error(`the probe failed: ${stderr}`, { cause: error }));
     });
   });
 }
 
-const textOf = (outcome: ProbeOutcome) =>
-  "response" in outcome ? Buffer.from(outcome.response, "base64").toString() : outcome;
+const textOf = (outcome: ProbeOutcome) => ("response" in outcome ? outcome.response : outcome);
 const echo: Handler = (call, reply) => reply(null, call.request);
 
 describe("a daemon that is there", () => {
@@ -58,7 +61,7 @@ describe("a daemon that is there", () => {
   });
 
   test("gets a request larger than the first flow-control window", async () => {
-    const message = Buffer.alloc(90_000, "y").toString("base64"); // an argument has 128 KiB at most (MAX_ARG_STRLEN)
+    const message = "y".repeat(90_000); // an argument has 128 KiB at most (MAX_ARG_STRLEN)
     expect(textOf(await withGrpcServer(echo, (path) => probe(path, { message })))).toBe("y".repeat(90_000));
   });
 
@@ -175,7 +178,7 @@ describe("a daemon that is being restarted", () => {
 
   test("and hangs up on a large request before reading it is called again, and no signal ends the plugin", async () => {
     let attempts = 0;
-    const message = Buffer.alloc(90_000, "z").toString("base64");
+    const message = "z".repeat(90_000);
     await withDirectory(async (directory) => {
       const socketPath = join(directory, "s.sock");
       const first = net.createServer((socket) => {

@@ -3,8 +3,7 @@
 // The programs of the version before this one, built from the repository's own history: what a node runs in the middle of
 // an upgrade is those very programs, and no recording of what they once said would notice what they can't bear.
 //
-// They are built with the packages that are installed now. That is as near as a checkout without the network comes; what
-// talks and what is written down is the project's own code.
+// They are built with the packages of their own lockfile: another version may be made with other tools.
 
 import { existsSync } from "node:fs";
 import { mkdir, rename, rm } from "node:fs/promises";
@@ -38,8 +37,7 @@ export async function previousPrograms(): Promise<Programs> {
     await mustRun("git", ["archive", `--output=${archive}`, PREVIOUS]);
     await mustRun("tar", ["-xf", archive, "-C", scratch]);
     await rm(archive);
-    // Not a link to the folder: the packagers look at real paths, and would find them outside of the tree.
-    await mustRun("cp", ["--archive", "--link", join(ROOT, "node_modules"), scratch]);
+    await mustRun("npm", ["ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund"], { cwd: scratch });
     await mustRun(process.execPath, [join(scratch, "scripts", "build.ts")], { cwd: scratch });
     await rm(join(scratch, "node_modules"), { recursive: true });
     await rename(scratch, tree);

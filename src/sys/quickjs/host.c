@@ -355,6 +355,8 @@ static int fail(JSContext *ctx) {
 }
 
 int main(int argc, char **argv) {
+  // A peer that hangs up is an error of write(2) like any other, and not this process's end.
+  signal(SIGPIPE, SIG_IGN);
   // The heap grows in few steps, and nothing is given back: the process ends before that would pay.
   mallopt(M_TOP_PAD, 1 << 20);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
