@@ -2,7 +2,6 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface, type Interface } from "node:readline";
-import { hostArch, runtimes } from "../scripts/pack/runtimes.ts";
 import { type Cleanup, CommandError } from "../test/helpers/daemon.ts";
 import { inNetns, type Netns } from "../test/helpers/netns.ts";
 import type { Batch, BatchResult, Measured, Operation } from "./operation.ts";
@@ -20,9 +19,8 @@ export class Worker {
   }
 
   static async start(node: Netns, cleanup: Cleanup): Promise<Worker> {
-    const { bun } = await runtimes(hostArch());
     const script = new URL("worker.ts", import.meta.url).pathname;
-    const [program = "", ...args] = inNetns(node.path, bun, script);
+    const [program = "", ...args] = inNetns(node.path, process.execPath, script);
     const child = spawn(program, args, { stdio: "pipe" });
     child.stderr.pipe(process.stderr);
     cleanup.add(async () => {

@@ -1,51 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Runs plugins and measures them, in the network namespace of a node. A program of its own, on Bun, because Bun starts
-// processes with little of its own in between and tells what each has cost (wait4). One Batch a line on stdin, one
-// BatchResult a line on stdout.
+// Runs plugins and measures them, in the network namespace of a node. A program of its own, that waits for nothing but the
+// plugins while they run. One Batch a line on stdin, one BatchResult a line on stdout.
 import { createInterface } from "node:readline";
-import { spawn, spawnSync } from "bun";
-import type { Batch, BatchResult, Measured, Operation, Step } from "./operation.ts";
+import { type Command, type Ended, start, waitForAny } from "./child.ts";
+import type { Batch, BatchResult, Measured, Operation } from "./operation.ts";
 
-/** What one process cost. */
-interface Run {
-  readonly cpuMs: number;
-  readonly status: number | null;
-  readonly output: string;
-}
+/** The processes of an operation, one after the other. */
+type Measuring = Generator<Command, Measured, Ended>;
 
-type Runner = (step: Step, stdin: Uint8Array) => Run | Promise<Run>;
-
-const alone: Runner = ({ argv, env }, stdin) => {
-  const child = spawnSync([...argv], { env: { ...env }, stdin, stdout: "pipe", stderr: "ignore" });
-  return toRun(child.resourceUsage, child.exitCode, child.stdout.toString());
-};
-
-const amongOthers: Runner = async ({ argv, env }, stdin) => {
-  const child = spawn([...argv], { env: { ...env }, stdin, stdout: "pipe", stderr: "ignore" });
-  const output = await new Response(child.stdout).text();
-  const status = await child.exited;
-  return toRun(child.resourceUsage() as NonNullable<ReturnType<typeof child.resourceUsage>>, status, output);
-};
-
-function toRun(usage: { cpuTime: { total: number | bigint } }, status: number | null, output: string) {
-  // Microseconds. Peak memory isn't told: before exec the child had this program's, and that counts.
-  return { cpuMs: Number(usage.cpuTime.total) / 1000, status, output };
-}
-
-async function measure({ steps, prevResult }: Operation, run: Runner): Promise<Measured> {
+function* measure({ steps, prevResult }: Operation): Measuring {
   let previous: object | undefined = prevResult;
   let [cpuMs, output] = [0, ""];
   const started = performance.now();
   const encode = (conf: object) => new TextEncoder().encode(JSON.stringify(conf));
   for (const step of steps) {
     const stdin = encode(previous === undefined ? step.conf : { ...step.conf, prevResult: previous });
-    const running = run(step, stdin);
-    const done = running instanceof Promise ? await running : running;
-    cpuMs += done.cpuMs;
-    output = done.output;
-    if (done.status !== 0) {
-      const failure = `${step.argv.join(" ")} ended with ${done.status}: ${output}`;
+    const ended = yield { argv: step.argv, env: step.env, stdin };
+    cpuMs += ended.cpuMs;
+    output = ended.stdout;
+    if (ended.status !== 0) {
+      const failure = `${step.argv.join(" ")} ended with ${ended.status}: ${output}`;
       return { wallMs: performance.now() - started, cpuMs, output, failure };
     }
     if (output.trim() !== "") previous = JSON.parse(output);
@@ -53,17 +28,34 @@ async function measure({ steps, prevResult }: Operation, run: Runner): Promise<M
   return { wallMs: performance.now() - started, cpuMs, output };
 }
 
-async function runBatch({ operations, inFlight }: Batch): Promise<BatchResult> {
-  const run = inFlight === 1 ? alone : amongOthers;
+function runBatch({ operations, inFlight }: Batch): BatchResult {
   const measured = new Array<Measured>(operations.length);
   const waiting = operations.entries();
-  const started = performance.now();
-  const lane = async () => {
-    for (const [i, operation] of waiting) measured[i] = await measure(operation, run);
+  /** By the pid of the process that it waits for. */
+  const running = new Map<number, readonly [at: number, measuring: Measuring]>();
+  const begin = () => {
+    const { value } = waiting.next();
+    if (value !== undefined) proceed(value[0], measure(value[1]));
   };
-  await Promise.all(Array.from({ length: inFlight }, lane));
+  const proceed = (at: number, measuring: Measuring, ...ended: [] | [Ended]) => {
+    const { done, value } = measuring.next(...ended);
+    if (!done) {
+      running.set(start(value), [at, measuring]);
+      return;
+    }
+    measured[at] = value;
+    begin();
+  };
+  const started = performance.now();
+  for (let lane = 0; lane < inFlight; lane++) begin();
+  while (running.size > 0) {
+    const ended = waitForAny();
+    const [at, measuring] = running.get(ended.pid) as readonly [number, Measuring];
+    running.delete(ended.pid);
+    proceed(at, measuring, ended);
+  }
   return { wallMs: performance.now() - started, measured };
 }
 
 for await (const line of createInterface(process.stdin))
-  process.stdout.write(`${JSON.stringify(await runBatch(JSON.parse(line)))}\n`);
+  process.stdout.write(`${JSON.stringify(runBatch(JSON.parse(line)))}\n`);

@@ -3,16 +3,18 @@
 // The system calls of scripts that neither Node nor the product has, through koffi on libc. They block as libc's do, and
 // are for processes that have nothing else to do.
 import koffi from "koffi";
-import { checkWith, type Native } from "../../src/sys/libc.ts";
+import { checkWith } from "../../src/sys/libc.ts";
 
 const library = koffi.load("libc.so.6");
 
+type Argument = number | bigint | string | ArrayBufferView | readonly (string | null)[];
+
 /**
- * A function of libc that returns -1 when it fails.
- * @param args koffi's names of C's types
+ * A function of libc.
+ * @param returns an integer, by koffi's names of C's types
  */
-export function native(name: string, returns: string, ...args: readonly string[]): Native {
-  return library.func(name, returns, [...args]) as Native;
+export function native(name: string, returns: string, ...args: readonly string[]): (...args: Argument[]) => number {
+  return library.func(name, returns, [...args]);
 }
 
 /** A call's result, or what failed as a SysError. The errno is read before anything else is called. */
