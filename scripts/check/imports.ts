@@ -35,7 +35,6 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
 /** Packages that only some files may import (tests are free). Packages that are not here are free, but see PURE. */
 const PACKAGES: readonly { readonly name: RegExp; readonly only: RegExp; readonly why: string }[] = [
   { name: /^ip-address$/, only: /^src\/net\/prefix\.ts$/, why: "one file reads what people write" },
-  { name: /^bun(:|$)/, only: /^src\/(sys|bin)\//, why: "what differs by runtime is behind src/sys" },
   { name: /^koffi$/, only: /^src\/sys\/node\.ts$/, why: "what differs by runtime is behind src/sys" },
   { name: /^netlink$/, only: /^src\/netlink\//, why: "the addon is behind src/netlink" },
   { name: /^(classic-)?level$/, only: /^src\/(ipam\/|kube\/cache\.ts$)/, why: "a database is behind its store" },
@@ -95,7 +94,7 @@ function judgePackage(file: string, folder: string, specifier: string): string[]
 function environmentReads(file: string, source: string): string[] {
   if (file.startsWith("src/bin/") || isTest(file)) return [];
   return source.split("\n").flatMap((text, at) => {
-    const found = /\b(?:process|Bun)\.(?:env|argv)\b|from "(?:node:)?process"/.exec(
+    const found = /\b(?:process|host)\.(?:env|argv)\b|from "(?:node:)?process"/.exec(
       text.replace(/\/\/.*|^\s*\/?\*.*/, ""),
     );
     return found === null ? [] : [`${file}:${at + 1} has ${found[0]}: only src/bin reads argv and env`];
