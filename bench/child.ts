@@ -114,7 +114,9 @@ export function waitForAny(): Ended {
   const status = new Int32Array(1);
   const usage = new Uint8Array(RUSAGE_BYTES);
   const pid = check("wait4", "", () => wait4(-1, status, 0, usage));
-  // struct rusage (include/uapi/linux/resource.h) begins with two struct timeval: user and system time.
+  // struct rusage (include/uapi/linux/resource.h) begins with two struct timeval: user and system time. Its ru_maxrss isn't the
+  // program's: until exec the process had this one's memory, and that counts (setmax_mm_hiwater_rss in exec_mmap, fs/exec.c).
+  // Of a process that a small one forks it is (setsid --fork, and PR_SET_CHILD_SUBREAPER here).
   const view = new DataView(usage.buffer);
   const ms = (at: number) => Number(view.getBigInt64(at, true)) * 1000 + Number(view.getBigInt64(at + 8, true)) / 1000;
   const word = status[0] as number;
