@@ -28,12 +28,23 @@ const BIRD: Need = {
   why: "routes by BGP: on the nodes, and as the router between them",
 };
 
+/** The plugin is an engine in C and a module of ours, linked into one static executable. */
+const BUILD_NEEDS: readonly Need[] = [
+  { package: "gcc", proof: ["/usr/bin/cc"], why: "compiles the plugin's engine" },
+  {
+    package: "libc6-dev",
+    proof: ["/usr/lib/x86_64-linux-gnu/libc.a", "/usr/lib/aarch64-linux-gnu/libc.a", "/usr/lib64/libc.a"],
+    why: "the C library that is linked into the plugin",
+  },
+];
+
 /** The lab must run on next to nothing. */
-export const LAB_NEEDS: readonly Need[] = [IPROUTE2];
+export const LAB_NEEDS: readonly Need[] = [...BUILD_NEEDS, IPROUTE2];
 /** And of its topology bgp. */
 export const BGP_LAB_NEEDS: readonly Need[] = [...LAB_NEEDS, BIRD];
 
 export const TEST_NEEDS: readonly Need[] = [
+  ...BUILD_NEEDS,
   IPROUTE2,
   BIRD,
   { package: "nftables", proof: ["/usr/sbin/nft"], why: "rulesets, and the masquerade rule that breaks flatness" },

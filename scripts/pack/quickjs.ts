@@ -68,7 +68,7 @@ async function compileTool(): Promise<string> {
 
 /** The engine's object files, compiled once for each lockfile, compiler flag and machine. */
 async function engineObjects(arch: Arch): Promise<string[]> {
-  if (!existsSync(ENGINE)) throw new StepError(`${ENGINE} is missing: was npm ci run with --omit=dev?`);
+  if (!existsSync(ENGINE)) throw new StepError(`${ENGINE} is missing: run npm ci`);
   const folder = join(ROOT, "build", `quickjs-${arch}`);
   await mkdir(folder, { recursive: true });
   const cc = await compiler(arch);

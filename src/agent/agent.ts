@@ -34,7 +34,7 @@ import { openPolicy } from "./policy.ts";
 import { policyService } from "./policy-service.ts";
 import { ProbeKeeper } from "./probe-keeper.ts";
 import { RouteKeeper } from "./route-keeper.ts";
-import { sha256 } from "./sha256.ts";
+import { sha256 } from "../net/sha256.ts";
 import { enableForwarding } from "./sysctls.ts";
 import { keepJournal, pruneHistory, retireTheGone, undoHalfMade } from "./upkeep.ts";
 

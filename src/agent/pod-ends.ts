@@ -15,7 +15,7 @@ import { inNetns, OWN_NETNS, type PodNetns } from "../podnet/netns.ts";
 import { observe, observeHostEnd } from "../podnet/observe.ts";
 import { type PodNetworkPlan, planPodNetwork, type RouteWish } from "../podnet/plan.ts";
 import { O_NONBLOCK, O_RDONLY, type Sys, SysError } from "../sys/sys.ts";
-import { sha256 } from "./sha256.ts";
+import { sha256 } from "../net/sha256.ts";
 
 /** The kernel's errno when the link went meanwhile: there is nothing to be repaired any more. */
 const GONE = "ENODEV";

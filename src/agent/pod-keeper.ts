@@ -10,7 +10,7 @@ import { attachmentKey, hostLinkName } from "../net/names.ts";
 import type { Link } from "../netlink/link.ts";
 import type { Difference } from "../podnet/differences.ts";
 import { FRESH, judgeLook, type Pace } from "./repair-pace.ts";
-import { sha256 } from "./sha256.ts";
+import { sha256 } from "../net/sha256.ts";
 
 /** A look blocks the event loop; after so many milliseconds of looks somebody else has a turn. */
 const SLICE_MS = 4;
