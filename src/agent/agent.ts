@@ -11,6 +11,7 @@ import type { IpamService } from "../ipam/service.ts";
 import { refuseWhenTaken } from "../ipam/socket-claim.ts";
 import { hostLinkName } from "../net/names.ts";
 import { formatPrefix } from "../net/prefix.ts";
+import { sha256 } from "../net/sha256.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from "../netlink/event-loop.ts";
 import { ProbeError } from "../probe/sockets.ts";
 import { PeersFile } from "../routes/peers-file.ts";
@@ -34,7 +35,6 @@ import { openPolicy } from "./policy.ts";
 import { policyService } from "./policy-service.ts";
 import { ProbeKeeper } from "./probe-keeper.ts";
 import { RouteKeeper } from "./route-keeper.ts";
-import { sha256 } from "../net/sha256.ts";
 import { enableForwarding } from "./sysctls.ts";
 import { keepJournal, pruneHistory, retireTheGone, undoHalfMade } from "./upkeep.ts";
 

@@ -7,6 +7,7 @@ import type { AllocationRecord } from "../ipam/records.ts";
 import { parseAddress } from "../net/address.ts";
 import { netnsIdentity } from "../net/names.ts";
 import { parsePrefix, prefixBytes } from "../net/prefix.ts";
+import { sha256 } from "../net/sha256.ts";
 import { BlockingNetlink } from "../netlink/blocking.ts";
 import type { Request } from "../netlink/message.ts";
 import { compare, compareHostEnd, type Difference } from "../podnet/differences.ts";
@@ -15,7 +16,6 @@ import { inNetns, OWN_NETNS, type PodNetns } from "../podnet/netns.ts";
 import { observe, observeHostEnd } from "../podnet/observe.ts";
 import { type PodNetworkPlan, planPodNetwork, type RouteWish } from "../podnet/plan.ts";
 import { O_NONBLOCK, O_RDONLY, type Sys, SysError } from "../sys/sys.ts";
-import { sha256 } from "../net/sha256.ts";
 
 /** The kernel's errno when the link went meanwhile: there is nothing to be repaired any more. */
 const GONE = "ENODEV";

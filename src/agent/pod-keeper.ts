@@ -7,10 +7,10 @@
 // the link is an ADD's, after it has gone a DEL's, and neither is touched here; nor is a link that another plugin made.
 import type { AllocationRecord } from "../ipam/records.ts";
 import { attachmentKey, hostLinkName } from "../net/names.ts";
+import { sha256 } from "../net/sha256.ts";
 import type { Link } from "../netlink/link.ts";
 import type { Difference } from "../podnet/differences.ts";
 import { FRESH, judgeLook, type Pace } from "./repair-pace.ts";
-import { sha256 } from "../net/sha256.ts";
 
 /** A look blocks the event loop; after so many milliseconds of looks somebody else has a turn. */
 const SLICE_MS = 4;
