@@ -140,6 +140,7 @@ describe("JSON", () => {
       "json",
       fc.double({ noNaN: true }).map((number) => utf8(JSON.stringify([number]))),
       parsed,
+      read,
     );
   });
 
@@ -191,6 +192,7 @@ describe("JSON", () => {
       "json",
       ['{"__proto__":{"a":1}}', '{"constructor":1,"toString":2}', '{"1":1,"0":2,"a":3}'].map(utf8),
       parsed,
+      read,
     );
   });
 
