@@ -5,7 +5,8 @@ import type { Cleanup } from "../test/helpers/daemon.ts";
 import { createNode, type FlatnetNode, type NodeOptions } from "../test/helpers/flatnet-node.ts";
 import { createPod, type Pod } from "../test/helpers/plugin.ts";
 import type { Measured, Operation } from "./operation.ts";
-import type { Budget, Row } from "./samples.ts";
+import type { Pairs, Row } from "./samples.ts";
+import { type Runner, Scales, type Weighed } from "./scales.ts";
 import { flatnetSide, referenceSide, type Side, type Wishes } from "./sides.ts";
 import { Worker } from "./worker-client.ts";
 
@@ -15,13 +16,24 @@ export interface Case {
   run(bench: Bench): Promise<Row[]>;
 }
 
-/** What is measured of whole processes. */
-const FIGURES = [
-  ["wall", "ms", ({ wallMs }: Measured) => wallMs],
-  ["CPU", "ms", ({ cpuMs }: Measured) => cpuMs],
-] as const;
+/** A pod on a side, and the worker that runs the side's plugins for it. */
+export interface Place {
+  readonly worker: Worker;
+  readonly side: Side;
+  readonly pod: Pod;
+}
 
-type Figure = (typeof FIGURES)[number][0];
+/** What the verbs of one pod's life cost, by verb. */
+export type Life<Of extends Measured = Measured> = Readonly<Record<string, Of>>;
+
+/** Of many lives: time is taken of some, and peak memory of others. */
+export interface Lives {
+  readonly timed: Pairs<Life>;
+  readonly weighed: Pairs<Life<Weighed>>;
+}
+
+/** Peak memory hardly differs from one run to the next: this many fewer of them. */
+const WEIGHED_SHARE = 5;
 
 export class Bench {
   /** How many pairs are measured, after the warm-up. */
@@ -58,23 +70,40 @@ export class Bench {
     return pods;
   }
 
+  /** How many pairs there are of what takes seconds: so many times fewer, but two at least. */
+  rounds(share: number): number {
+    return Math.max(2, Math.ceil(this.runs / share));
+  }
+
   /**
    * Measures ours and the peer's in turn: `once` gives one sample of a side.
    * @param warmUp pairs that don't count
    */
-  async alternate<Sample>(
-    sides: readonly [Side, Side],
-    once: (side: Side) => Promise<Sample>,
-    warmUp = 3,
-  ): Promise<{ ours: Sample[]; peer: Sample[] }> {
+  async alternate<Who, Sample>(
+    sides: readonly [ours: Who, peer: Who],
+    once: (who: Who) => Promise<Sample>,
+    { warmUp = 3, rounds = this.runs } = {},
+  ): Promise<Pairs<Sample>> {
     const samples: { ours: Sample[]; peer: Sample[] } = { ours: [], peer: [] };
-    for (let i = -warmUp; i < this.runs; i++) {
+    for (let i = -warmUp; i < rounds; i++) {
       const [ours, peer] = [await once(sides[0]), await once(sides[1])];
       if (i < 0) continue;
       samples.ours.push(ours);
       samples.peer.push(peer);
     }
     return samples;
+  }
+
+  /** Measures time and then peak memory of a life in both places in turn. */
+  async lives(
+    places: readonly [ours: Place, peer: Place],
+    once: <Of extends Measured>(place: Place, runner: Runner<Of>) => Promise<Life<Of>>,
+  ): Promise<Lives> {
+    const timed = await this.alternate(places, (place) => once(place, place.worker));
+    const scales = new Map(places.map((place) => [place, new Scales(place.worker, this.cleanup)]));
+    const weigh = (place: Place) => once(place, scales.get(place) as Scales);
+    const weighed = await this.alternate(places, weigh, { warmUp: 0, rounds: this.rounds(WEIGHED_SHARE) });
+    return { timed, weighed };
   }
 }
 
@@ -85,36 +114,41 @@ export interface BenchNode {
   readonly peer: Side;
 }
 
-/** Wall clock and CPU time of a verb as rows. */
-export function processRows(
-  what: string,
-  samples: { ours: readonly Measured[]; peer: readonly Measured[] },
-  peerName: string,
-  budgets: Partial<Record<Figure, Budget>> = {},
-): Row[] {
-  return FIGURES.map(([figure, unit, value]) => {
-    const budget = budgets[figure];
-    return {
-      what: `${what}: ${figure}`,
-      unit,
-      ours: samples.ours.map(value),
-      peer: samples.peer.map(value),
+/** Wall clock, CPU time and peak memory of a verb as rows. */
+export function verbRows(what: string, verb: string, { timed, weighed }: Lives, peerName: string): Row[] {
+  return [
+    ...timeRows(what, { ours: ofVerb(timed.ours, verb), peer: ofVerb(timed.peer, verb) }, peerName),
+    {
+      what: `${what}: peak memory`,
+      unit: "MB",
+      ours: ofVerb(weighed.ours, verb).map(({ peakMB }) => peakMB),
+      peer: ofVerb(weighed.peer, verb).map(({ peakMB }) => peakMB),
       peerName,
-      ...(budget !== undefined && { budget }),
-    };
+    },
+  ];
+}
+
+function ofVerb<Of extends Measured>(lives: readonly Life<Of>[], verb: string): Of[] {
+  return lives.map((life) => life[verb] as Of);
+}
+
+/** Wall clock and CPU time of operations as rows. */
+export function timeRows(what: string, { ours, peer }: Pairs<Measured>, peerName: string): Row[] {
+  const row = (figure: string, value: (measured: Measured) => number): Row => ({
+    ...{ what: `${what}: ${figure}`, unit: "ms", ours: ours.map(value), peer: peer.map(value), peerName },
   });
+  return [row("wall", ({ wallMs }) => wallMs), row("CPU", (measured) => measured.cpuMs)];
 }
 
 /** ADD, then whatever is measured, then DEL, of one pod; each measured. */
-export async function liveOnce(
-  worker: Worker,
-  side: Side,
-  pod: Pod,
-  wishes: Wishes,
+export async function liveOnce<Of extends Measured>(
+  runner: Runner<Of>,
+  { side, pod }: Pick<Place, "side" | "pod">,
+  wishes: Wishes = {},
   verbs: readonly string[] = [],
-): Promise<Record<string, Measured>> {
-  const measured: Record<string, Measured> = {};
-  const one = async (verb: string, operation: Operation) => (measured[verb] = await worker.one(operation));
+): Promise<Life<Of>> {
+  const measured: Record<string, Of> = {};
+  const one = async (verb: string, operation: Operation) => (measured[verb] = await runner.one(operation));
   const added = await one("ADD", side.operation("ADD", pod, wishes));
   const result = JSON.parse(added.output) as object;
   for (const verb of verbs) await one(verb, side.operation(verb, pod, wishes, result));

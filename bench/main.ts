@@ -4,16 +4,16 @@
 //
 // Measures flatnet against what it wants to be better than, in turn and in one run, as root. The programs of dist/ are
 // measured: npm run build first.
-import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { cpus, totalmem } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { BENCH_NEEDS, ensureDebian } from "../scripts/debian.ts";
 import { explain, ROOT, say } from "../scripts/repo.ts";
 import { Cleanup } from "../test/helpers/daemon.ts";
 import { Bench, type Case } from "./bench.ts";
+import { withBudgets } from "./budgets.ts";
 import { burstCases } from "./cases/bursts.ts";
+import { crowdCases } from "./cases/crowd.ts";
 import { daemonCases } from "./cases/daemon.ts";
 import { ipamCases } from "./cases/ipam.ts";
 import { kubernetesCases } from "./cases/kubernetes.ts";
@@ -21,11 +21,13 @@ import { policyCases } from "./cases/policy.ts";
 import { routeCases } from "./cases/routes.ts";
 import { trafficCases } from "./cases/traffic.ts";
 import { verbCases } from "./cases/verbs.ts";
+import { type Machine, thisMachine } from "./machine.ts";
 import { distributionSvg } from "./plot.ts";
-import { type CaseResult, jsonDocument, type Machine, reportPage, tableLines } from "./report.ts";
+import { type CaseResult, jsonDocument, reportPage, tableLines } from "./report.ts";
 
 const CASES: readonly Case[] = [
   ...verbCases,
+  ...crowdCases,
   ...burstCases,
   ...ipamCases,
   ...routeCases,
@@ -37,22 +39,11 @@ const CASES: readonly Case[] = [
 const DEFAULT_RUNS = 30;
 const REPORT = join(ROOT, "docs", "benchmarks");
 
-function machine(): Machine {
-  return {
-    cpu: cpus()[0]?.model ?? "unknown",
-    cores: cpus().length,
-    memoryGB: Math.round(totalmem() / 1e9),
-    kernel: readFileSync("/proc/sys/kernel/osrelease", "utf8").trim(),
-    commit: execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: ROOT, encoding: "utf8" }).trim(),
-    date: new Date().toISOString(),
-  };
-}
-
 /** The page and its pictures; those of cases that were not run stay as they are, and the page is of those that were. */
-function writeReport(runs: number, results: readonly CaseResult[]): void {
+function writeReport(machine: Machine, runs: number, results: readonly CaseResult[]): void {
   mkdirSync(REPORT, { recursive: true });
   for (const { id, title, rows } of results) writeFileSync(join(REPORT, `${id}.svg`), distributionSvg(title, rows));
-  writeFileSync(join(REPORT, "README.md"), reportPage(machine(), runs, results));
+  writeFileSync(join(REPORT, "README.md"), reportPage(machine, runs, results));
   say(`\nwritten to ${REPORT}`);
 }
 
@@ -77,22 +68,37 @@ async function main(): Promise<number> {
   }
   if (process.getuid?.() !== 0) throw new Error("the bench makes network namespaces: it has to be root");
   await ensureDebian(BENCH_NEEDS);
+  const machine = thisMachine();
   const results: CaseResult[] = [];
+  const failed: string[] = [];
   for (const one of CASES.filter(({ id }) => values.case === undefined || values.case.includes(id))) {
     say(`\n${one.title}`);
-    const cleanup = new Cleanup();
     try {
-      const measured = await one.run(new Bench(runs, cleanup));
-      for (const line of tableLines(measured)) say(`  ${line}`);
-      results.push({ id: one.id, title: one.title, rows: measured });
-    } finally {
-      await cleanup.run();
+      const result = await measure(one, runs);
+      for (const line of tableLines(result.rows)) say(`  ${line}`);
+      results.push(result);
+    } catch (error) {
+      // What took an hour before isn't lost, and what comes is measured yet.
+      process.stderr.write(`${one.id}: ${explain(error)}\n`);
+      failed.push(one.id);
     }
   }
-  const rows = results.flatMap((result) => result.rows);
-  if (values.json !== undefined) writeFileSync(values.json, jsonDocument(machine(), runs, rows));
-  if (values.report) writeReport(runs, results);
-  return 0;
+  if (values.json !== undefined) writeFileSync(values.json, jsonDocument(machine, runs, results));
+  if (values.report) writeReport(machine, runs, results);
+  if (failed.length === 0) return 0;
+  process.stderr.write(`\nfailed: ${failed.join(", ")}\n`);
+  return 1;
+}
+
+async function measure({ id, title, run }: Case, runs: number): Promise<CaseResult> {
+  const cleanup = new Cleanup();
+  const started = performance.now();
+  try {
+    const rows = withBudgets(id, await run(new Bench(runs, cleanup)));
+    return { id, title, seconds: Math.round((performance.now() - started) / 1000), rows };
+  } finally {
+    await cleanup.run();
+  }
 }
 
 try {

@@ -30,3 +30,16 @@ test("the greatest sample is within the axis, whatever its size", () => {
 test("samples that are all zero have an axis too", () => {
   expect(distributionSvg("x", [row({ ours: [0], peer: [0] })])).not.toContain('cx="NaN');
 });
+
+test("a small ratio keeps a digit that means something", () => {
+  expect(distributionSvg("x", [row({ ours: [0.02], peer: [10] })])).toContain("0.002 × ptp");
+});
+
+test("of very many samples the least and the greatest are dots still", () => {
+  const many = Array.from({ length: 5000 }, (_, i) => i / 5);
+  const svg = distributionSvg("x", [row({ ours: many, peer: [1000] })]);
+  const places = [...svg.matchAll(/cx="([\d.]+)"/g)].map(([, x]) => Number(x)).slice(0, -1);
+  expect(places.length).toBeLessThan(500);
+  expect(Math.min(...places)).toBe(20);
+  expect(Math.max(...places)).toBeGreaterThan(835);
+});

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The samples of a case as a picture: every one of ours and of the peer's, on one axis from zero, so that nobody has to trust a
-// median. Pure; the picture is SVG 1.1, and the same samples give the same bytes.
+// The samples of a case as a picture: those of ours and of the peer's, on one axis from zero, so that nobody has to trust a
+// median. Of very many it is so many of their ranks, evenly spaced, the least and the greatest among them. Pure; the picture is SVG 1.1, and the same samples give the same bytes.
+import { times } from "./figures.ts";
 import { type Row, ratio, summarize } from "./samples.ts";
 
 const WIDTH = 860;
 const LEFT = 20;
 const RIGHT = 24;
 const BAND = 104;
+const MOST_DOTS = 150;
 const COLOURS = { ours: "#1668b8", peer: "#8a8a8a" } as const;
 const INK = "#222222";
 
@@ -33,7 +35,7 @@ function band(row: Row, top: number): string[] {
   const axis = top + 78;
   const ticks = Array.from({ length: Math.round(end / step) + 1 }, (_, i) => i * step);
   return [
-    text(LEFT, top + 14, `${row.what} (${row.unit}): ${ratio(row).toFixed(2)} × ${row.peerName}`),
+    text(LEFT, top + 14, `${row.what} (${row.unit}): ${times(ratio(row))} × ${row.peerName}`),
     ...dots(row.ours, x, top + 32, COLOURS.ours),
     ...dots(row.peer, x, top + 58, COLOURS.peer),
     `<line x1="${LEFT}" y1="${axis}" x2="${WIDTH - RIGHT}" y2="${axis}" stroke="${INK}"/>`,
@@ -44,11 +46,19 @@ function band(row: Row, top: number): string[] {
   ];
 }
 
+/** The values as they are, or MOST_DOTS of them in order. */
+function thinned(values: readonly number[]): readonly number[] {
+  if (values.length <= MOST_DOTS) return values;
+  const sorted = values.toSorted((a, b) => a - b);
+  const rank = (i: number) => Math.round((i * (sorted.length - 1)) / (MOST_DOTS - 1));
+  return Array.from({ length: MOST_DOTS }, (_, i) => sorted[rank(i)] as number);
+}
+
 /** A dot for each sample, in three rows in turn so that equal ones are seen, and a stroke at the median. */
 function dots(values: readonly number[], x: (value: number) => number, y: number, colour: string): string[] {
   const { median } = summarize(values);
   return [
-    ...values.map(
+    ...thinned(values).map(
       (value, i) => `<circle cx="${x(value)}" cy="${y + (i % 3) * 6 - 6}" r="3" fill="${colour}" fill-opacity="0.55"/>`,
     ),
     `<line x1="${x(median)}" y1="${y - 11}" x2="${x(median)}" y2="${y + 11}" stroke="${colour}" stroke-width="3"/>`,

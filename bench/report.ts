@@ -1,21 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What was measured, for people and for programs. No figure of ours stands without the peer's and their ratio. Pure.
-import { type Budget, type Row, ratio, summarize, withinBudget } from "./samples.ts";
-
-/** Where it was measured. */
-export interface Machine {
-  readonly cpu: string;
-  readonly cores: number;
-  readonly memoryGB: number;
-  readonly kernel: string;
-  readonly commit: string;
-  readonly date: string;
-}
+import { BUDGETS, type Held } from "./budgets.ts";
+import { budgetText, number, times } from "./figures.ts";
+import type { Machine } from "./machine.ts";
+import { type Row, ratio, summarize, tail, withinBudget } from "./samples.ts";
 
 const HEADER = ["", "ours", "p99", "peer", "p99", "ratio", "budget", ""];
 
-/** A table of 120 columns at most. */
+/** A table of columns. */
 export function tableLines(rows: readonly Row[]): string[] {
   const cells = [HEADER, ...rows.map(cellsOf)];
   const widths = HEADER.map((_, column) => Math.max(...cells.map((line) => (line[column] as string).length)));
@@ -31,79 +24,106 @@ export function tableLines(rows: readonly Row[]): string[] {
 
 function cellsOf(row: Row): string[] {
   const [ours, peer] = [summarize(row.ours), summarize(row.peer)];
-  const kept = withinBudget(row);
+  const bad = (values: readonly number[]) => {
+    const value = tail(values, row.unit);
+    return value === undefined ? "" : number(value);
+  };
   return [
     row.what,
     `${number(ours.median)} ${row.unit}`,
-    number(ours.p99),
+    bad(row.ours),
     `${number(peer.median)} ${row.unit}`,
-    number(peer.p99),
+    bad(row.peer),
     `${times(ratio(row))} ×`,
     row.budget === undefined ? "" : budgetText(row.budget, row.unit),
-    kept === undefined ? "" : kept ? "kept" : "MISSED",
+    verdict(row),
   ];
 }
 
-function budgetText(budget: Budget, unit: string): string {
-  if ("atMost" in budget) return `≤ ${budget.atMost} ×`;
-  if ("atLeast" in budget) return `≥ ${budget.atLeast} ×`;
-  return "oursAtMost" in budget ? `≤ ${budget.oursAtMost} ${unit}` : `≥ ${budget.oursAtLeast} ${unit}`;
-}
-
-/** Two decimals, but for what would be none of then. */
-function times(value: number): string {
-  return value < 0.01 ? value.toPrecision(1) : value.toFixed(2);
-}
-
-/** Three digits that mean something. */
-function number(value: number): string {
-  if (value >= 100) return Math.round(value).toLocaleString("en");
-  return value.toPrecision(value >= 10 ? 3 : 2);
-}
-
-/** All samples and what follows from them, as a JSON document. */
-export function jsonDocument(machine: Machine, runs: number, rows: readonly Row[]): string {
-  const measured = rows.map((row) => ({
-    ...row,
-    ratio: ratio(row),
-    kept: withinBudget(row) ?? null,
-    summary: { ours: summarize(row.ours), peer: summarize(row.peer) },
-  }));
-  return `${JSON.stringify({ machine, runs, measured }, null, 2)}\n`;
+function verdict(row: Row): string {
+  const kept = withinBudget(row);
+  return kept === undefined ? "" : kept ? "kept" : "MISSED";
 }
 
 /** What one case measured. */
 export interface CaseResult {
   readonly id: string;
   readonly title: string;
+  /** How long it took, setting up included. */
+  readonly seconds: number;
   readonly rows: readonly Row[];
+}
+
+/** All samples and what follows from them, as a JSON document. */
+export function jsonDocument(machine: Machine, runs: number, results: readonly CaseResult[]): string {
+  const cases = results.map(({ rows, ...rest }) => ({
+    ...rest,
+    rows: rows.map((row) => ({
+      ...row,
+      ratio: ratio(row),
+      kept: withinBudget(row) ?? null,
+      summary: { ours: summarize(row.ours), peer: summarize(row.peer) },
+    })),
+  }));
+  return `${JSON.stringify({ machine, runs, cases }, null, 2)}\n`;
 }
 
 /** All of it as a page in Markdown, with a picture beside each table (plot.ts) under the case's name. */
 export function reportPage(machine: Machine, runs: number, results: readonly CaseResult[]): string {
-  const { cpu, cores, memoryGB, kernel, commit, date } = machine;
+  const { cpu, cores, memoryGB, kernel, system, node, load, packages, commit, date } = machine;
+  const peers = Object.entries(packages).map(([name, version]) => `${name} ${version}`);
   return [
     "# What was measured",
     "",
-    "Written by `npm run bench -- --report`. Each figure is a median of samples that were taken in turn with the peer's, in one",
-    "run on one machine; only ratios say something about another one. [anatomy.md](anatomy.md) says where the time goes.",
+    "Written by `npm run bench -- --report`. Every sample of ours was taken in turn with one of the peer's, in one run on one",
+    "machine, and every figure has its ratio beside it: ours over the peer's, of the medians. Only ratios say something about",
+    "another machine. [anatomy.md](anatomy.md) says where the time of one ADD goes, and why what is missed is missed.",
     "",
-    `${cores} × ${cpu}, ${memoryGB} GB, Linux ${kernel}, commit ${commit}, ${date.slice(0, 10)}, ${runs} pairs of whole processes.`,
-    ...results.flatMap(({ id, title, rows }) => [
+    `- **Machine**: ${cores} × ${cpu}, ${memoryGB} GB, ${system}, Linux ${kernel}, load ${number(load)} before the run`,
+    `- **Programs**: commit ${commit}, Node ${node}; ${peers.length === 0 ? "peers of unknown versions" : peers.join(", ")}`,
+    `- **Run**: ${date.slice(0, 10)}, \`--runs ${runs}\`: so many pairs of what is short, fewer of what takes seconds`,
+    "",
+    "**p99** is what 99 of 100 samples are not worse than: of rates it is the low end, of fewer than 100 samples the worst one,",
+    "and of fewer than 20 it isn't said. **Wall** and **CPU** (user and system) are of whole processes from their start to their",
+    "end, all plugins of a chain together, as a runtime runs them. **Peak memory** is the resident set of the largest of them,",
+    "taken in runs by themselves because who weighs takes time too.",
+    "",
+    "## Budgets",
+    "",
+    ...budgetTable(results),
+    ...results.flatMap(({ id, title, seconds, rows }) => [
       "",
       `## ${title}`,
       "",
-      `\`npm run bench -- --case ${id}\`, against ${[...new Set(rows.map(({ peerName }) => peerName))].join("; ")}.`,
+      `\`npm run bench -- --case ${id}\` (${number(seconds)} s), against ${[...new Set(rows.map(({ peerName }) => peerName))].join("; ")}.`,
       "",
       ...markdownTable(rows),
       "",
-      `![every sample](${id}.svg)`,
+      `![samples of ours and of the peer](${id}.svg)`,
     ]),
     "",
   ].join("\n");
 }
 
+/** Every budget, whether it was measured or not. */
+export function budgetTable(results: readonly CaseResult[], budgets: readonly Held[] = BUDGETS): string[] {
+  const rows = new Map(results.flatMap(({ id, rows }) => rows.map((row) => [`${id} ${row.what}`, row])));
+  return markdown([
+    ["case", "figure", "beside", "ours", "ratio", "budget", ""],
+    ...budgets.map(({ id, what, budget }) => {
+      const row = rows.get(`${id} ${what}`);
+      if (row === undefined) return [id, what, "", "", "", "", "not measured"];
+      const ours = `${number(summarize(row.ours).median)} ${row.unit}`;
+      return [id, what, row.peerName, ours, `${times(ratio(row))} ×`, budgetText(budget, row.unit), verdict(row)];
+    }),
+  ]);
+}
+
 function markdownTable(rows: readonly Row[]): string[] {
-  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
-  return [line(HEADER), line(HEADER.map(() => "---")), ...rows.map((row) => line(cellsOf(row)))];
+  return markdown([HEADER, ...rows.map(cellsOf)]);
+}
+
+function markdown([header = [], ...lines]: readonly (readonly string[])[]): string[] {
+  const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+  return [line(header), line(header.map(() => "---")), ...lines.map(line)];
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type Budget, type Row, ratio, summarize, withinBudget } from "./samples.ts";
+import { type Budget, type Row, ratio, summarize, tail, withinBudget } from "./samples.ts";
 
 const row = (ours: number[], peer: number[], budget?: Budget): Row => ({
   what: "ADD: wall",
@@ -13,17 +13,26 @@ const row = (ours: number[], peer: number[], budget?: Budget): Row => ({
 });
 
 test("the median is the middle, or between the two middle ones", () => {
-  expect(summarize([3, 1, 2])).toEqual({ median: 2, p99: 3, min: 1, max: 3 });
+  expect(summarize([3, 1, 2])).toEqual({ median: 2, p99: 3, min: 1, max: 3, p1: 1 });
   expect(summarize([4, 1, 2, 3]).median).toBe(2.5);
-  expect(summarize([7])).toEqual({ median: 7, p99: 7, min: 7, max: 7 });
+  expect(summarize([7])).toEqual({ median: 7, p99: 7, min: 7, max: 7, p1: 7 });
 });
 
-test("of 1,000 values ten are above the p99", () => {
+test("of 1,000 values ten are above the p99, and ten below the p1", () => {
   fc.assert(
     fc.property(fc.shuffledSubarray([...Array(1000).keys()], { minLength: 1000 }), (values) => {
-      expect(summarize(values).p99).toBe(989);
+      expect(summarize(values)).toMatchObject({ p99: 989, p1: 10 });
     }),
   );
+});
+
+test("the tail is of the bad samples, and of few samples there is none", () => {
+  const values = [...Array(1000).keys()];
+  expect(tail(values, "ms")).toBe(989);
+  expect(tail(values, "/s")).toBe(10);
+  expect(tail(values, "Gbit/s")).toBe(10);
+  expect(tail(values.slice(0, 20), "ms")).toBe(19);
+  expect(tail(values.slice(0, 19), "ms")).toBeUndefined();
 });
 
 test("the ratio is ours over the peer's", () => {

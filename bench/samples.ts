@@ -2,14 +2,17 @@
 //
 // What was measured, and what is said of it. Pure.
 
-/** One figure of a case, measured for us and for the peer in turn in one run. */
-export interface Row {
+/** What was taken of us and of the peer in turn in one run, in that order. */
+export interface Pairs<Sample> {
+  readonly ours: readonly Sample[];
+  readonly peer: readonly Sample[];
+}
+
+/** One figure of a case. At least one sample each. */
+export interface Row extends Pairs<number> {
   /** "ADD: wall". */
   readonly what: string;
   readonly unit: "µs" | "ms" | "MB" | "/s" | "Gbit/s";
-  /** At least one each, in the order in which they were taken. */
-  readonly ours: readonly number[];
-  readonly peer: readonly number[];
   /** Who the peer is: "ptp + host-local". */
   readonly peerName: string;
   readonly budget?: Budget;
@@ -26,6 +29,8 @@ export interface Summary {
   readonly median: number;
   /** The value that 99 of 100 don't exceed (nearest rank). */
   readonly p99: number;
+  /** The value that 99 of 100 reach. */
+  readonly p1: number;
   readonly min: number;
   readonly max: number;
 }
@@ -38,9 +43,23 @@ export function summarize(values: readonly number[]): Summary {
   return {
     median: sorted.length % 2 === 1 ? at(middle) : (at(middle - 1) + at(middle)) / 2,
     p99: at(Math.ceil(sorted.length * 0.99) - 1),
+    p1: at(Math.floor(sorted.length * 0.01)),
     min: at(0),
     max: at(sorted.length - 1),
   };
+}
+
+/** With fewer samples nothing is said of the bad ones. */
+const ENOUGH = 20;
+
+/**
+ * What 99 of 100 samples are better than or as good as: the p99, or the p1 of what is better the more it is. Undefined of few
+ * samples; of fewer than 100 it is the worst one.
+ */
+export function tail(values: readonly number[], unit: Row["unit"]): number | undefined {
+  if (values.length < ENOUGH) return undefined;
+  const { p1, p99 } = summarize(values);
+  return unit.endsWith("/s") ? p1 : p99;
 }
 
 /** Ours over the peer's, of the medians. */

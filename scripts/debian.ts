@@ -77,6 +77,7 @@ export const BENCH_NEEDS: readonly Need[] = [
   ...TEST_NEEDS,
   { package: "iperf3", proof: ["/usr/bin/iperf3"], why: "throughput between pods" },
   { package: "sockperf", proof: ["/usr/bin/sockperf"], why: "round trips between pods" },
+  { package: "time", proof: ["/usr/bin/time"], why: "peak memory of plugins" },
 ];
 
 const POLICY = "/usr/sbin/policy-rc.d";

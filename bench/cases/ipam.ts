@@ -12,7 +12,7 @@ import { Store } from "../../src/ipam/store.ts";
 import { parsePrefix } from "../../src/net/prefix.ts";
 import type { Bench, Case } from "../bench.ts";
 import { DirectoryStore } from "../directory-store.ts";
-import type { Budget, Row } from "../samples.ts";
+import type { Row } from "../samples.ts";
 
 /** Allocations in one sample, and as many releases behind it that don't count. */
 const COUNT = 1000;
@@ -38,7 +38,6 @@ async function compare(
   bench: Bench,
   what: string,
   ours: { allocate(i: number): Promise<unknown>; release(i: number): Promise<unknown> },
-  budgets: ReadonlyMap<number, Budget>,
 ): Promise<Row[]> {
   const directory = mkdtempSync(join(tmpdir(), "flatnet-bench-"));
   bench.cleanup.add(() => rmSync(directory, { recursive: true, force: true }));
@@ -46,7 +45,7 @@ async function compare(
   const rows: Row[] = [];
   for (const inFlight of [1, 32]) {
     const samples: { ours: number[]; peer: number[] } = { ours: [], peer: [] };
-    for (let run = -1; run < Math.max(2, Math.ceil(bench.runs / SHARE)); run++) {
+    for (let run = -1; run < bench.rounds(SHARE); run++) {
       const own = await rateOf(COUNT, inFlight, (i) => ours.allocate(i));
       await rateOf(COUNT, 32, (i) => ours.release(i));
       // One at a time, however many wait: it holds a lock.
@@ -56,14 +55,12 @@ async function compare(
       samples.ours.push(own);
       samples.peer.push(other);
     }
-    const budget = budgets.get(inFlight);
     const who = inFlight === 1 ? "one client" : `${inFlight} in flight`;
     rows.push({
       what: `${what}, ${who}: rate`,
       unit: "/s",
       ...samples,
       peerName: PEER_NAME,
-      ...(budget && { budget }),
     });
   }
   return rows;
@@ -98,11 +95,7 @@ export const ipamCases: readonly Case[] = [
         allocate: (i: number) => service.allocate(request(i)),
         release: (i: number) => service.release(attachmentOf(i)),
       };
-      const budgets = new Map<number, Budget>([
-        [1, { oursAtLeast: 2000 }],
-        [32, { oursAtLeast: 10_000 }],
-      ]);
-      return compare(bench, "allocate", ours, budgets);
+      return compare(bench, "allocate", ours);
     },
   },
   {
@@ -126,7 +119,7 @@ export const ipamCases: readonly Case[] = [
         // Its request has the attachment in the same place.
         release: (i: number) => call("Release", { attachment: attachmentOf(i) }),
       };
-      return compare(bench, "allocate over gRPC", ours, new Map());
+      return compare(bench, "allocate over gRPC", ours);
     },
   },
 ];

@@ -13,15 +13,15 @@ import { startDouble } from "../../test/helpers/kube-api/double.ts";
 import { startRelay } from "../../test/helpers/kube-api/relay.ts";
 import { createNetns, inNetns } from "../../test/helpers/netns.ts";
 import { createPod, type Pod } from "../../test/helpers/plugin.ts";
-import { type Bench, type Case, liveOnce, processRows } from "../bench.ts";
+import { type Bench, type Case, liveOnce, verbRows } from "../bench.ts";
 import { ownNode } from "../kube-cluster.ts";
 import { manyLines, manyRules, PODS, podObject } from "../policy-cluster.ts";
 import type { Sampled } from "../policy-worker.ts";
+import { residentMB } from "../process.ts";
 import { ADDRESSES } from "../route-cluster.ts";
 import { type Row, summarize } from "../samples.ts";
 import { flatnetSide, type Side } from "../sides.ts";
 import { Worker } from "../worker-client.ts";
-import { residentMB } from "./daemon.ts";
 import { uplink } from "./routes.ts";
 import { openPair, type Pair, roundTrip } from "./traffic.ts";
 
@@ -42,7 +42,6 @@ const LOOK_MS = 10_000;
 
 const script = (name: string) => new URL(`../${name}.ts`, import.meta.url).pathname;
 const addresses = ADDRESSES.map((address) => address.split("/")[0] as string) as [string, string];
-const rounds = ({ runs }: Bench, share: number) => Math.max(2, Math.ceil(runs / share));
 
 /** A node of which Kubernetes is told by the server, and its daemon's configuration. */
 async function openNode(
@@ -154,7 +153,7 @@ const newTraffic = () => new Map(RULES.map((count): [number, Traffic] => [count,
 async function measureTraffic(bench: Bench): Promise<Row[]> {
   const judged = await openJudged(bench);
   const samples = { ours: newTraffic(), peer: newTraffic() };
-  for (let i = -1; i < rounds(bench, TRAFFIC_SHARE); i++) {
+  for (let i = -1; i < bench.rounds(TRAFFIC_SHARE); i++) {
     for (const count of RULES) {
       for (const who of ["ours", "peer"] as const) {
         const { pair, rule } = judged[who];
@@ -232,14 +231,17 @@ async function measureAdds(bench: Bench): Promise<Row[]> {
   }
   const side = flatnetSide(node.socket, node.journalDir);
   const [ruled, free] = [inNamespace(side, "ruled"), inNamespace(side, "free")];
-  const once = async (of: Side) => (await liveOnce(worker, of, pod, {}))["ADD"] as Awaited<ReturnType<Worker["one"]>>;
+  const places = [
+    { worker, side: ruled, pod },
+    { worker, side: free, pod },
+  ] as const;
   const peerName = "ADD of a pod without policies";
-  const first = await bench.alternate([ruled, free], once);
+  const first = await bench.lives(places, (place, runner) => liveOnce(runner, place));
   await worker.one(ruled.operation("ADD", holder));
-  const next = await bench.alternate([ruled, free], once);
+  const next = await bench.lives(places, (place, runner) => liveOnce(runner, place));
   return [
-    ...processRows("ADD, 1,000 rules that no pod had", first, peerName),
-    ...processRows("ADD, 1,000 rules that a pod has", next, peerName),
+    ...verbRows("ADD, 1,000 rules that no pod had", "ADD", first, peerName),
+    ...verbRows("ADD, 1,000 rules that a pod has", "ADD", next, peerName),
   ];
 }
 
@@ -252,7 +254,7 @@ export const policyCases: readonly Case[] = [
       const argv = netns.command(
         (await runtimes(hostArch())).node,
         script("policy-worker"),
-        `${rounds(bench, COMPILE_SHARE)}`,
+        `${bench.rounds(COMPILE_SHARE)}`,
       );
       const sampled = JSON.parse(await run(argv, { timeoutMs: 600_000 })) as Sampled[];
       return sampled.map((one) => ({ ...one, unit: "ms" }));
@@ -270,7 +272,7 @@ export const policyCases: readonly Case[] = [
       const at = JSON.parse(server.output()) as { url: string; ca: string; token: string };
       const [ours, peer] = [await openNode(bench, at), await openNode(bench, at, { enabled: false })];
       const samples: { ours: number[]; peer: number[] } = { ours: [], peer: [] };
-      for (let round = 0; round < rounds(bench, MEMORY_SHARE); round++) {
+      for (let round = 0; round < bench.rounds(MEMORY_SHARE); round++) {
         samples.ours.push(await measureMemory(bench, ours));
         samples.peer.push(await measureMemory(bench, peer));
       }
