@@ -7,7 +7,7 @@ import { build } from "esbuild";
 import { type Arch, ROOT, StepError } from "../repo.ts";
 import { FAULT_POINT, type Variant } from "./faults.ts";
 import { guardPlugin } from "./guard.ts";
-import { HOST_SOURCES, linkModule } from "./quickjs.ts";
+import { linkModule } from "./quickjs.ts";
 
 /** What the engine, whose language is ES2020, has of ES2022, and what esbuild must not leave as it is. */
 const LANGUAGE = {
@@ -63,6 +63,6 @@ export async function compilePlugin(arch: Arch, variant: Variant, scratch: strin
   const entry = variant === "faults" ? "src/bin/testing/flatnet.ts" : "src/bin/flatnet.ts";
   const { sources, inside, bytes } = await bundleModule(entry, variant, module);
   if (variant === "release") guardPlugin(inside, bytes);
-  await linkModule(module, arch, variant === "faults" ? ["FAULTS"] : [], scratch, out);
-  return [...sources, ...HOST_SOURCES];
+  const linked = await linkModule(module, arch, variant === "faults" ? ["FAULTS"] : [], scratch, out);
+  return [...sources, ...linked];
 }

@@ -4,17 +4,19 @@
 // The engine's source comes out of an npm package (its addon for Node isn't built), so the lockfile pins it.
 
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, readFile, realpath, rename, writeFile } from "node:fs/promises";
+import { isAbsolute, join, relative } from "node:path";
 import { type Arch, mustRun, ROOT, StepError } from "../repo.ts";
 import { hostArch } from "./runtimes.ts";
 
 const ENGINE = join(ROOT, "node_modules", "qjsc", "deps", "quickjs_2021_03_27");
-const HOST = join("src", "sys", "quickjs");
+const HOST = join("src", "sys", "quickjs", "host.c");
+const COMPILE = join("src", "sys", "quickjs", "compile.c");
 const UNITS = ["quickjs", "libregexp", "libunicode", "cutils", "libbf"];
 
-/** Debian's name of each machine; its compiler for another machine than this one is called after it. */
+/** A compiler for another machine than this one is called after it. */
 const TRIPLE: Record<Arch, string> = { x64: "x86_64-linux-gnu", arm64: "aarch64-linux-gnu" };
+const DEBIAN_ARCH: Record<Arch, string> = { x64: "amd64", arm64: "arm64" };
 
 /** The engine is compiled as its makefile does it, and warns as much. */
 const ENGINE_FLAGS = ["-O2", "-w", "-D_GNU_SOURCE", "-DCONFIG_BIGNUM", '-DCONFIG_VERSION="2021-03-27"'];
@@ -22,47 +24,52 @@ const HOST_FLAGS = ["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror
 /** One file that needs nothing of the node it is copied to: no C library, no loader, nothing to relocate at a start. */
 const LINK_FLAGS = ["-static", "-no-pie", "-s", "-Wl,--gc-sections", "-Wl,-z,relro,-z,now,-z,noexecstack"];
 
-/** The files that an executable is made of besides its module, by their path from the root. */
-export const HOST_SOURCES = [join(HOST, "host.c"), join(HOST, "compile.c")];
-
-/** The C compiler for a machine. Throws StepError that names the package when there is none. */
-async function compiler(arch: Arch): Promise<string> {
-  const name = arch === hostArch() ? "cc" : `${TRIPLE[arch]}-gcc`;
-  await mustRun(name, ["--version"]).catch((cause: unknown) => {
-    const debian = arch === hostArch() ? "gcc libc6-dev" : `gcc-${TRIPLE[arch].replace("_", "-")}`;
-    throw new StepError(`there is no ${name}: on Debian apt-get install ${debian}`, "", { cause });
-  });
-  return name;
+/** What compiles for a machine. */
+interface Toolchain {
+  /** The C compiler. */
+  readonly cc: string;
+  /** Path of the C library that it links into an executable. */
+  readonly libc: string;
 }
 
-/** Writes an executable for `arch` that runs the module in the file `module`. `scratch` is an empty folder. */
+/** Throws StepError that names the packages when the compiler or its C library is missing. */
+export async function toolchain(arch: Arch): Promise<Toolchain> {
+  const own = arch === hostArch();
+  const cc = own ? "cc" : `${TRIPLE[arch]}-gcc`;
+  // A compiler without the file gives the name back as it is.
+  const libc = await mustRun(cc, ["-print-file-name=libc.a"]).catch(() => null);
+  if (libc !== null && isAbsolute(libc)) return { cc, libc: await realpath(libc.trim()) };
+  const missing = libc === null ? `there is no ${cc}` : `${cc} has no libc.a to link with`;
+  const packages = own ? "gcc libc6-dev" : `gcc-${TRIPLE[arch].replace("_", "-")} libc6-dev-${DEBIAN_ARCH[arch]}-cross`;
+  throw new StepError(`${missing}; on Debian: apt-get install --no-install-recommends ${packages}`);
+}
+
+/**
+ * Writes an executable for `arch` that runs the module in the file `module`. `scratch` is an empty folder.
+ * @returns the other files that it is made of, by their path from the root; the engine's are left to the lockfile
+ */
 export async function linkModule(
   module: string,
   arch: Arch,
   defines: readonly string[],
   scratch: string,
   out: string,
-): Promise<void> {
+): Promise<string[]> {
   const bytecode = join(scratch, "module.bytecode");
-  await mustRun(await compileTool(), [module, bytecode]);
+  await mustRun(await compileTool(scratch), [module, bytecode]);
+  const { cc, libc } = await toolchain(arch);
   const engine = await engineObjects(arch);
   const flags = [...HOST_FLAGS, `-isystem${ENGINE}`, `-DBYTECODE="${bytecode}"`, ...defines.map((name) => `-D${name}`)];
-  await mustRun(await compiler(arch), [...flags, join(HOST, "host.c"), ...engine, ...LINK_FLAGS, "-lm", "-o", out]);
+  await mustRun(cc, [...flags, HOST, ...engine, ...LINK_FLAGS, "-lm", "-o", out]);
+  return [HOST, COMPILE, relative(ROOT, libc)];
 }
 
 /** The program that makes bytecode, for the machine that builds. */
-async function compileTool(): Promise<string> {
-  const tool = join(ROOT, "build", `quickjs-${hostArch()}`, "compile");
+async function compileTool(scratch: string): Promise<string> {
+  const tool = join(scratch, "compile");
+  const { cc } = await toolchain(hostArch());
   const engine = await engineObjects(hostArch());
-  await mustRun(await compiler(hostArch()), [
-    ...HOST_FLAGS,
-    `-isystem${ENGINE}`,
-    join(HOST, "compile.c"),
-    ...engine,
-    "-lm",
-    "-o",
-    tool,
-  ]);
+  await mustRun(cc, [...HOST_FLAGS, `-isystem${ENGINE}`, COMPILE, ...engine, "-lm", "-o", tool]);
   return tool;
 }
 
@@ -71,7 +78,7 @@ async function engineObjects(arch: Arch): Promise<string[]> {
   if (!existsSync(ENGINE)) throw new StepError(`${ENGINE} is missing: run npm ci`);
   const folder = join(ROOT, "build", `quickjs-${arch}`);
   await mkdir(folder, { recursive: true });
-  const cc = await compiler(arch);
+  const { cc } = await toolchain(arch);
   const made = JSON.stringify([cc, ENGINE_FLAGS, await readFile(join(ENGINE, "VERSION"), "utf8")]);
   const stamp = join(folder, "stamp");
   const objects = UNITS.map((unit) => join(folder, `${unit}.o`));

@@ -24,8 +24,10 @@
 
 #include "quickjs.h"
 
-// The module's bytecode, as compile.c wrote it.
+// The module's bytecode, as compile.c wrote it. The names are global because arm64's linker takes two local ones of one section,
+// reached through its table of addresses, for the same.
 __asm__(".section .rodata\n"
+        ".global bytecode, bytecode_end\n"
         ".balign 16\n"
         "bytecode: .incbin \"" BYTECODE "\"\n"
         "bytecode_end:\n"
