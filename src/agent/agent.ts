@@ -25,7 +25,7 @@ import type { Config } from "./config.ts";
 import { EgressKeeper } from "./egress-keeper.ts";
 import { Health } from "./health.ts";
 import type { Kubernetes } from "./kubernetes.ts";
-import { LinkRemover, openSlowNetlink } from "./link-remover.ts";
+import { LinkRemover } from "./link-remover.ts";
 import type { Log } from "./log.ts";
 import type { Measurable, Metrics } from "./metrics.ts";
 import { checksOf, keepCniFiles, NOT_SYNCED, openFootprint } from "./node-life.ts";
@@ -139,7 +139,7 @@ async function start(config: Config, log: Log, around: Surroundings, closers: Cl
   if (bgp !== undefined) await followBgp(bgp, log, closers);
   else if (await bird.hasBeen()) retireBird(bird, () => keeper.synced, log, closers);
 
-  const links = await LinkRemover.start(openSlowNetlink(), await listLinks(netlink));
+  const links = await LinkRemover.start(await listLinks(netlink));
   closers.push(() => links.close());
   const mtu = () => (config.mtu === 0 ? (bgp?.mtu ?? keeper.mtu) : config.mtu);
   const server: IpamServer = await serveIpam({

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+import { setImmediate } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { Cleanup } from "../../test/helpers/daemon.ts";
+import { Cleanup, run } from "../../test/helpers/daemon.ts";
 import { canUseKernel, createNetns, type Netns } from "../../test/helpers/netns.ts";
 import { visit } from "../../test/helpers/visit.ts";
 import { NETLINK_ROUTE, Netlink } from "../netlink/event-loop.ts";
 import type { Link } from "../netlink/link.ts";
-import { inNetns } from "../podnet/netns.ts";
-import { sys } from "../sys/node.ts";
-import { O_RDONLY } from "../sys/sys.ts";
-import { LinkRemover, openSlowNetlink } from "./link-remover.ts";
+import { LinkRemover } from "./link-remover.ts";
 import { listLinks } from "./pod-watch.ts";
 
 async function dumpOf(node: Netns): Promise<Link[]> {
@@ -35,10 +33,8 @@ describe.runIf(canUseKernel())("host ends in the kernel", () => {
   const names = async () =>
     (JSON.parse(await node.ip("-j", "link", "show")) as { ifname: string }[]).map(({ ifname }) => ifname).sort();
   const start = async () => {
-    const fd = sys.open(node.path, O_RDONLY);
-    const netlink = inNetns(sys, fd, node.path, openSlowNetlink);
-    sys.close(fd);
-    const remover = await LinkRemover.start(netlink, await dumpOf(node));
+    const links = await dumpOf(node);
+    const remover = await visit(node, () => LinkRemover.start(links));
     cleanup.add(() => remover.close());
     return remover;
   };
@@ -52,6 +48,20 @@ describe.runIf(canUseKernel())("host ends in the kernel", () => {
     await Promise.all([...many, ...many, "never"].map((name) => remover.remove(name)));
     expect(await names()).toEqual(["lo", "pstays", "stays"]);
     await remover.remove("never");
+  });
+
+  test("go when more are asked for, one after the other, than the kernel ends meanwhile", async () => {
+    const many = Array.from({ length: 200 }, (_, i) => `fl${i}`);
+    const input = many.map((name) => `link add ${name} type veth peer name p${name}\n`).join("");
+    await run(node.command("ip", "-batch", "-"), { input });
+    const remover = await start();
+    const removals: Promise<void>[] = [];
+    for (const name of many) {
+      removals.push(remover.remove(name));
+      await setImmediate();
+    }
+    await Promise.all(removals);
+    expect(await names()).toEqual(["lo"]);
   });
 
   test("go although their group has a link that can't be deleted", async () => {

@@ -1,24 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import { DOOMED_LINK_GROUP, LINK_PREFIX } from "../net/names.ts";
-import { BlockingNetlink, type Replies } from "../netlink/blocking.ts";
 import { deleteLink, deleteLinkGroup, type Link, setNamedLinkGroup } from "../netlink/link.ts";
-import type { NetlinkError, Request } from "../netlink/message.ts";
-import { sys, writeAside } from "../sys/node.ts";
+import { isGone, LinkDeleter } from "./link-deleter.ts";
 
-/** What may be asked of the kernel while the event loop goes on. */
-export interface SlowNetlink {
-  submit(requests: readonly Request[]): Promise<Replies>;
-  close(): void;
-}
-
-/** A socket in the daemon's own network namespace. */
-export function openSlowNetlink(): SlowNetlink {
-  const socket = BlockingNetlink.open(sys);
-  return {
-    submit: (requests) => socket.submitAside(requests, writeAside),
-    close: () => socket.close(),
-  };
-}
+/**
+ * Deletions that the kernel may be busy with at once, each in a thread of libuv's four. DELs that come one after the other
+ * find one free; those that find none go together.
+ */
+const DELETERS = 2;
+/** Links of one deletion. Each answers to its marking, and those of some 250 fill a receive buffer. */
+const TOGETHER_MAX = 128;
 
 interface Waiting {
   readonly done: () => void;
@@ -26,33 +17,35 @@ interface Waiting {
 }
 
 /**
- * Deletes host ends for whoever asks. The end of a veth waits for a grace period of the kernel's RCU, 20 ms and more, in which no
- * other link can be made or deleted; those who ask meanwhile are next, together: their links get a group of their own, and one
- * request deletes all of it in about the time of one.
+ * Deletes host ends for whoever asks. What ends of a veth makes the kernel busy for 10 ms and more; those who ask meanwhile go
+ * together when there is no deleter left: their links get a group of their own, and one request deletes all of it in about the
+ * time of one.
  */
 export class LinkRemover {
-  readonly #netlink: SlowNetlink;
+  readonly #deleters: readonly LinkDeleter[];
   #waiting = new Map<string, Waiting[]>();
   #running: Promise<void> | undefined;
 
-  private constructor(netlink: SlowNetlink) {
-    this.#netlink = netlink;
+  private constructor(deleters: readonly LinkDeleter[]) {
+    this.#deleters = deleters;
   }
 
   /**
-   * Finishes what a daemon before began and was killed in.
-   * @param netlink closed with this
+   * In the calling thread's network namespace. Finishes what a daemon before began and was killed in.
    * @param links that there are; only those with our mark and our kind of name are looked at
-   * @throws NetlinkError
+   * @throws NetlinkError, SysError
    */
-  static async start(netlink: SlowNetlink, links: readonly Link[]): Promise<LinkRemover> {
-    const remover = new LinkRemover(netlink);
+  static async start(links: readonly Link[], open = LinkDeleter.open): Promise<LinkRemover> {
+    const remover = new LinkRemover(Array.from({ length: DELETERS }, () => open()));
     const begun = links.filter(({ group, name }) => group === DOOMED_LINK_GROUP && name.startsWith(LINK_PREFIX));
     try {
-      const failures = await remover.#removeEach(begun.map(({ name }) => name));
+      const failures = await remover.#removeEach(
+        await remover.#idleDeleter(),
+        begun.map(({ name }) => name),
+      );
       for (const failure of failures.values()) throw failure;
     } catch (error) {
-      netlink.close();
+      await remover.close();
       throw error;
     }
     return remover;
@@ -77,16 +70,20 @@ export class LinkRemover {
   /** Waits for what has been asked for. */
   async close(): Promise<void> {
     await this.#running;
-    this.#netlink.close();
+    await Promise.all(this.#deleters.map((deleter) => deleter.close()));
   }
 
   async #run(): Promise<void> {
     // Those who ask in the same turn of the event loop go together.
     await Promise.resolve();
     while (this.#waiting.size > 0) {
-      const round = this.#waiting;
-      this.#waiting = new Map();
-      const failures = await this.#removeAll([...round.keys()]);
+      const deleter = await this.#idleDeleter();
+      const round = [...this.#waiting].slice(0, TOGETHER_MAX);
+      for (const [name] of round) this.#waiting.delete(name);
+      const failures = await this.#removeAll(
+        deleter,
+        round.map(([name]) => name),
+      );
       for (const [name, all] of round) {
         const failure = failures.get(name);
         for (const { done, failed } of all) failure === undefined ? done() : failed(failure);
@@ -94,35 +91,38 @@ export class LinkRemover {
     }
   }
 
+  async #idleDeleter(): Promise<LinkDeleter> {
+    for (;;) {
+      const idle = this.#deleters.find(({ busy }) => busy === undefined);
+      if (idle !== undefined) return idle;
+      await Promise.race(this.#deleters.map(({ busy }) => busy));
+    }
+  }
+
   /** @returns why, for each that may still be there */
-  async #removeAll(names: readonly string[]): Promise<Map<string, unknown>> {
+  async #removeAll(deleter: LinkDeleter, names: readonly string[]): Promise<Map<string, unknown>> {
     try {
-      if (names.length > 1) {
-        const doomed = await this.#netlink.submit(names.map((name) => setNamedLinkGroup(name, DOOMED_LINK_GROUP)));
-        globalThis.faultPoint?.("daemon.links-doomed");
-        const there = names.filter((_, i) => !isGone(doomed.errors[i]));
-        const { errors } = await this.#netlink.submit([deleteLinkGroup(DOOMED_LINK_GROUP)]);
-        if (errors[0] === undefined && doomed.errors.every((error) => error === undefined || isGone(error))) {
-          return new Map();
-        }
-        return await this.#removeEach(there);
+      if (names.length === 1) return await this.#removeEach(deleter, names);
+      const doomed = await deleter.submit(names.map((name) => setNamedLinkGroup(name, DOOMED_LINK_GROUP)));
+      globalThis.faultPoint?.("daemon.links-doomed");
+      const there = names.filter((_, i) => !isGone(doomed.errors[i]));
+      if (there.length === 0) return new Map();
+      const [refusal] = await deleter.delete([deleteLinkGroup(DOOMED_LINK_GROUP)], there);
+      if (refusal === undefined && doomed.errors.every((error) => error === undefined || isGone(error))) {
+        return new Map();
       }
-      return await this.#removeEach(names);
+      return await this.#removeEach(deleter, there);
     } catch (error) {
       return new Map(names.map((name) => [name, error]));
     }
   }
 
   /** One by one, where a group can't be deleted as a whole: somebody put in it what can't be deleted. */
-  async #removeEach(names: readonly string[]): Promise<Map<string, unknown>> {
+  async #removeEach(deleter: LinkDeleter, names: readonly string[]): Promise<Map<string, unknown>> {
     if (names.length === 0) return new Map();
-    const { errors } = await this.#netlink.submit(names.map(deleteLink));
+    const errors = await deleter.delete(names.map(deleteLink), names);
     return new Map(
       names.flatMap((name, i) => (errors[i] === undefined || isGone(errors[i]) ? [] : [[name, errors[i]] as const])),
     );
   }
-}
-
-function isGone(error: NetlinkError | undefined): boolean {
-  return error?.errnoName === "ENODEV";
 }

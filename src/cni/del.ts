@@ -13,9 +13,9 @@ import { assertForeignNetns } from "./netns.ts";
 import { type Outcome, succeed, type World } from "./world.ts";
 
 /**
- * DEL: the link, then the address, so that nobody gets an address that a link still has. What isn't there is success. The daemon
- * does both, because a link's end waits for a grace period that all DELs in flight can share; without it, the link goes all
- * the same.
+ * DEL: the link, then the address, so that nobody gets an address that a link still has. The daemon does both, because it
+ * needn't wait for the kernel to end what is left of a link that is gone, and all DELs in flight can share that; without it, the
+ * link goes all the same.
  */
 export function del(world: World, args: CmdArgs, conf: DaemonConf): Outcome {
   const { sys, sha256 } = world;
