@@ -4,6 +4,7 @@ import type { Config } from "./config.ts";
 import type { Health } from "./health.ts";
 import type { Kubernetes } from "./kubernetes.ts";
 import type { Log } from "./log.ts";
+import { giveBackStart } from "./own-memory.ts";
 
 export interface AgentRun {
   readonly config: Config;
@@ -23,6 +24,7 @@ export async function runAgent({ config, service, health, ended, log }: AgentRun
   const runFixed = async (kubernetes?: Kubernetes) => {
     const agent = await startAgent(config, log, { health, kubernetes });
     kubernetes?.begin();
+    giveBackStart(log);
     await ended;
     await agent.stop();
   };
@@ -38,6 +40,7 @@ export async function runAgent({ config, service, health, ended, log }: AgentRun
     const start = async (fitted: Config) => {
       const agent = await startAgent(fitted, log, { health, kubernetes });
       kubernetes.begin();
+      giveBackStart(log);
       return agent;
     };
     if (config.podCIDRs.length > 0) await runFixed(kubernetes);

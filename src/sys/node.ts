@@ -63,6 +63,19 @@ export async function writeAside(fd: Fd, bytes: Uint8Array): Promise<number> {
   }
 }
 
+const madvise = library.func("madvise", TYPES.i32, ["uintptr_t", TYPES.size, TYPES.i32]);
+const MADV_DONTNEED = 4;
+
+/**
+ * madvise(2): the pages may go. Those of a file, unchanged, come back from it when they are used; anything else would be lost.
+ * @param start a page's address
+ * @param length in bytes
+ * @throws SysError
+ */
+export function dropPages(start: bigint, length: number): void {
+  check("madvise", "", () => madvise(start, length, MADV_DONTNEED));
+}
+
 const SOCK_NONBLOCK = 0o4000;
 const SOL_NETLINK = 270;
 const NETLINK_LISTEN_ALL_NSID = 8;
