@@ -18,8 +18,6 @@ export interface Machine {
   readonly node: string;
   /** The packages that the peers are of, with their versions. Without those that Debian's dpkg doesn't know. */
   readonly packages: Readonly<Record<string, string>>;
-  readonly commit: string;
-  readonly date: string;
 }
 
 const PEERS = ["containernetworking-plugins", "iproute2", "iptables", "iperf3", "sockperf"];
@@ -35,9 +33,13 @@ export function thisMachine(): Machine {
     load: loadavg()[0] as number,
     node: process.version,
     packages: Object.fromEntries(PEERS.flatMap((name) => versionOf(name).map((version) => [name, version]))),
-    commit: execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: ROOT, encoding: "utf8" }).trim(),
-    date: new Date().toISOString(),
   };
+}
+
+/** What is measured, as git names it: "abc1234", or "abc1234-dirty" where that isn't all. */
+export function thisCommit(): string {
+  const argv = ["describe", "--always", "--dirty", "--exclude=*"];
+  return execFileSync("git", argv, { cwd: ROOT, encoding: "utf8" }).trim();
 }
 
 /** None on a system without dpkg, or without the package. */

@@ -111,7 +111,7 @@ const upAndDownCase: Case = {
   },
 };
 
-/** DELs that share what a veth's end costs, beside one that has it for itself. */
+/** DELs that share what a veth's end costs, beside one that has it for itself, and beside the starts of as many processes alone. */
 const drainCase: Case = {
   id: `drain-${DRAINED}`,
   title: `${DRAINED} DELs at once, as when a node is drained`,
@@ -122,11 +122,16 @@ const drainCase: Case = {
     const once = async (side: Side) => ({
       drained: (await upAndDown(node, side, pods, USUAL, DRAINED)).del,
       one: (await upAndDown(node, side, [single], 1)).del,
+      starts: await node.worker.run({
+        operations: pods.map((pod) => side.operation("VERSION", pod)),
+        inFlight: DRAINED,
+      }),
     });
     const samples = await alternate(bench, node, DRAIN_SHARE, once);
     const drained = mapPairs(samples, (sample) => sample.drained);
     const one = mapPairs(samples, (sample) => sample.one);
-    const wall = ({ wallMs }: Half) => wallMs;
+    const starts = mapPairs(samples, (sample) => sample.starts);
+    const wall = ({ wallMs }: BatchResult) => wallMs;
     const peerName = node.peer.name;
     const what = `${DRAINED} DELs at once`;
     const ofEach = {
@@ -140,6 +145,10 @@ const drainCase: Case = {
       {
         ...{ what: `${what}, and one DEL: wall`, unit: "ms", peerName: "one DEL of ours" },
         ...{ ours: drained.ours.map(wall), peer: one.ours.map(wall) },
+      },
+      {
+        ...{ what: `${what}, and ${DRAINED} VERSIONs: wall`, unit: "ms", peerName: `${DRAINED} VERSIONs of ours` },
+        ...{ ours: drained.ours.map(wall), peer: starts.ours.map(wall) },
       },
     ];
   },
