@@ -12,6 +12,7 @@ import { explain, ROOT, say } from "../scripts/repo.ts";
 import { Cleanup } from "../test/helpers/daemon.ts";
 import { Bench, type Case } from "./bench.ts";
 import { withBudgets } from "./budgets.ts";
+import { anatomyCases } from "./cases/anatomy.ts";
 import { burstCases } from "./cases/bursts.ts";
 import { crowdCases } from "./cases/crowd.ts";
 import { daemonCases } from "./cases/daemon.ts";
@@ -27,6 +28,7 @@ import { type CaseResult, jsonDocument, reportPage, tableLines, together } from 
 
 const CASES: readonly Case[] = [
   ...verbCases,
+  ...anatomyCases,
   ...crowdCases,
   ...burstCases,
   ...ipamCases,

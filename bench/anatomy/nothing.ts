@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The engine, and nothing to do for it.
+import "../../src/sys/quickjs/host.ts";
+
+host.exit(0);
