@@ -32,6 +32,11 @@ const LOOK_MS_MAX = 8;
 /** Looks in one send. Links that are still there have long answers, and those about 64 fill a receive buffer. */
 const LOOKS_AT_ONCE = 32;
 
+export type Outcome = typeof GONE | readonly (NetlinkError | undefined)[];
+
+/** What a look has found of all links that a deletion was to delete. */
+export const GONE = "gone";
+
 /** One deletion after the other. */
 export class LinkDeleter {
   readonly #deleting: SlowNetlink;
@@ -69,17 +74,17 @@ export class LinkDeleter {
   /**
    * Returns once none of the links is there, or the kernel has said why not; it may be `busy` with them for longer.
    * @param requests that delete the links
-   * @returns the refusal of each request, by its place
+   * @returns the refusal of each request, by its place, where the kernel was first
    * @throws NetlinkError when the kernel can't be asked
    */
-  async delete(requests: readonly Request[], names: readonly string[]): Promise<readonly (NetlinkError | undefined)[]> {
+  async delete(requests: readonly Request[], names: readonly string[]): Promise<Outcome> {
     await this.#busy;
-    const ended = this.#deleting.submit(requests).then(({ errors }) => errors);
+    const ended: Promise<Outcome> = this.#deleting.submit(requests).then(({ errors }) => errors);
     const seen = this.#seeGone(names, ended);
     this.#busy = Promise.allSettled([ended, seen]).then(() => {
       this.#busy = undefined;
     });
-    return Promise.race([ended, seen.then((gone) => (gone ? [] : ended))]);
+    return Promise.race([ended, seen.then((gone) => (gone ? GONE : ended))]);
   }
 
   async close(): Promise<void> {

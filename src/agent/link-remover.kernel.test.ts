@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Cleanup, run } from "../../test/helpers/daemon.ts";
 import { canUseKernel, createNetns, type Netns } from "../../test/helpers/netns.ts";
 import { visit } from "../../test/helpers/visit.ts";
+import { doomedLinkGroup, LINK_GROUP } from "../net/names.ts";
 import { NETLINK_ROUTE, Netlink } from "../netlink/event-loop.ts";
 import type { Link } from "../netlink/link.ts";
 import { LinkRemover } from "./link-remover.ts";
@@ -32,9 +33,9 @@ describe.runIf(canUseKernel())("host ends in the kernel", () => {
     node.ip("link", "add", name, ...more, "type", "veth", "peer", "name", `p${name}`);
   const names = async () =>
     (JSON.parse(await node.ip("-j", "link", "show")) as { ifname: string }[]).map(({ ifname }) => ifname).sort();
-  const start = async () => {
+  const start = async (doom?: () => number) => {
     const links = await dumpOf(node);
-    const remover = await visit(node, () => LinkRemover.start(links));
+    const remover = await visit(node, () => LinkRemover.start(links, doom));
     cleanup.add(() => remover.close());
     return remover;
   };
@@ -67,17 +68,28 @@ describe.runIf(canUseKernel())("host ends in the kernel", () => {
   test("go although their group has a link that can't be deleted", async () => {
     await make("fla");
     await make("flb");
-    const remover = await start();
-    await node.ip("link", "set", "lo", "group", "26221");
+    const remover = await start(() => 7);
+    await node.ip("link", "set", "lo", "group", `${doomedLinkGroup(7)}`);
     await Promise.all([remover.remove("fla"), remover.remove("flb")]);
     expect(await names()).toEqual(["lo"]);
   });
 
+  test("take no link along that somebody has in flatnet's group, or in one beside it", async () => {
+    await make("fla");
+    await make("flb");
+    await make("other", "group", `${LINK_GROUP}`);
+    await make("another", "group", `${LINK_GROUP + 1}`);
+    const remover = await start();
+    await Promise.all([remover.remove("fla"), remover.remove("flb")]);
+    expect(await names()).toEqual(["another", "lo", "other", "panother", "pother"]);
+  });
+
   test("go at the start when a daemon was killed between their marking and their deletion, and nobody else's do", async () => {
-    await make("fla", "group", "26221");
-    await make("flb", "group", "26220");
-    await make("other", "group", "26221");
-    await node.ip("link", "set", "lo", "group", "26221");
+    const doomed = ["group", `${doomedLinkGroup(12345)}`];
+    await make("fla", ...doomed);
+    await make("flb", "group", `${LINK_GROUP}`);
+    await make("other", ...doomed);
+    await node.ip("link", "set", "lo", ...doomed);
     await start();
     expect(await names()).toEqual(["flb", "lo", "other", "pflb", "pother"]);
   });

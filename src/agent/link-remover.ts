@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import { DOOMED_LINK_GROUP, LINK_PREFIX } from "../net/names.ts";
+import { randomInt } from "node:crypto";
+import { DOOM_MAX, doomedLinkGroup, isLinkGroup, LINK_GROUP, LINK_PREFIX } from "../net/names.ts";
 import { deleteLink, deleteLinkGroup, type Link, setNamedLinkGroup } from "../netlink/link.ts";
-import { isGone, LinkDeleter } from "./link-deleter.ts";
+import { GONE, isGone, LinkDeleter } from "./link-deleter.ts";
 
 /**
  * Deletions that the kernel may be busy with at once, each in a thread of libuv's four. DELs that come one after the other
@@ -19,25 +20,33 @@ interface Waiting {
 /**
  * Deletes host ends for whoever asks. What ends of a veth makes the kernel busy for 10 ms and more; those who ask meanwhile go
  * together when there is no deleter left: their links get a group of their own, and one request deletes all of it in about the
- * time of one.
+ * time of one. Nobody else's link is in that group, unless somebody looks which it is and puts one there.
  */
 export class LinkRemover {
   readonly #deleters: readonly LinkDeleter[];
+  readonly #doom: () => number;
   #waiting = new Map<string, Waiting[]>();
   #running: Promise<void> | undefined;
 
-  private constructor(deleters: readonly LinkDeleter[]) {
+  private constructor(deleters: readonly LinkDeleter[], doom: () => number) {
     this.#deleters = deleters;
+    this.#doom = doom;
   }
 
   /**
    * In the calling thread's network namespace. Finishes what a daemon before began and was killed in.
    * @param links that there are; only those with our mark and our kind of name are looked at
+   * @param doom numbers for `doomedLinkGroup`
    * @throws NetlinkError, SysError
    */
-  static async start(links: readonly Link[], open = LinkDeleter.open): Promise<LinkRemover> {
-    const remover = new LinkRemover(Array.from({ length: DELETERS }, () => open()));
-    const begun = links.filter(({ group, name }) => group === DOOMED_LINK_GROUP && name.startsWith(LINK_PREFIX));
+  static async start(links: readonly Link[], doom = () => randomInt(1, DOOM_MAX + 1)): Promise<LinkRemover> {
+    const remover = new LinkRemover(
+      Array.from({ length: DELETERS }, () => LinkDeleter.open()),
+      doom,
+    );
+    const begun = links.filter(
+      ({ group, name }) => isLinkGroup(group) && group !== LINK_GROUP && name.startsWith(LINK_PREFIX),
+    );
     try {
       const failures = await remover.#removeEach(
         await remover.#idleDeleter(),
@@ -103,24 +112,24 @@ export class LinkRemover {
   async #removeAll(deleter: LinkDeleter, names: readonly string[]): Promise<Map<string, unknown>> {
     try {
       if (names.length === 1) return await this.#removeEach(deleter, names);
-      const doomed = await deleter.submit(names.map((name) => setNamedLinkGroup(name, DOOMED_LINK_GROUP)));
+      const group = doomedLinkGroup(this.#doom());
+      const doomed = await deleter.submit(names.map((name) => setNamedLinkGroup(name, group)));
       globalThis.faultPoint?.("daemon.links-doomed");
       const there = names.filter((_, i) => !isGone(doomed.errors[i]));
       if (there.length === 0) return new Map();
-      const [refusal] = await deleter.delete([deleteLinkGroup(DOOMED_LINK_GROUP)], there);
-      if (refusal === undefined && doomed.errors.every((error) => error === undefined || isGone(error))) {
-        return new Map();
-      }
-      return await this.#removeEach(deleter, there);
+      const outcome = await deleter.delete([deleteLinkGroup(group)], there);
+      // Without a look it isn't known of each: somebody may have put one in another group meanwhile.
+      return outcome === GONE ? new Map() : await this.#removeEach(deleter, there);
     } catch (error) {
       return new Map(names.map((name) => [name, error]));
     }
   }
 
-  /** One by one, where a group can't be deleted as a whole: somebody put in it what can't be deleted. */
+  /** One by one, where a group can't be deleted as a whole, and for what it has left. */
   async #removeEach(deleter: LinkDeleter, names: readonly string[]): Promise<Map<string, unknown>> {
     if (names.length === 0) return new Map();
     const errors = await deleter.delete(names.map(deleteLink), names);
+    if (errors === GONE) return new Map();
     return new Map(
       names.flatMap((name, i) => (errors[i] === undefined || isGone(errors[i]) ? [] : [[name, errors[i]] as const])),
     );

@@ -2,7 +2,7 @@
 //
 // What of flatnet is in the kernel of this node, known by its marks alone, and how it goes. Nothing without a mark is touched.
 import { EGRESS_TABLE } from "../egress/ruleset.ts";
-import { DOOMED_LINK_GROUP, LINK_GROUP, LINK_PREFIX, NFT_TABLE, ROUTE_PROTOCOL } from "../net/names.ts";
+import { isLinkGroup, LINK_PREFIX, NFT_TABLE, ROUTE_PROTOCOL } from "../net/names.ts";
 import { decodeAddress, dumpAddresses } from "../netlink/address.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from "../netlink/event-loop.ts";
 import { deleteLinkAt, type Link } from "../netlink/link.ts";
@@ -30,9 +30,7 @@ export class KernelRemains {
 
   /** The host ends of pods that are there, those whose deletion a daemon had begun too. @throws NetlinkError */
   async hostEnds(): Promise<Link[]> {
-    return (await this.#kernel.links()).filter(
-      ({ group, name }) => (group === LINK_GROUP || group === DOOMED_LINK_GROUP) && name.startsWith(LINK_PREFIX),
-    );
+    return (await this.#kernel.links()).filter(({ group, name }) => isLinkGroup(group) && name.startsWith(LINK_PREFIX));
   }
 
   /** @returns the names of what is gone. @throws NetlinkError */

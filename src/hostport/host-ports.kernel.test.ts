@@ -15,7 +15,7 @@ const PROCESS = new URL("./testing/host-ports-process.ts", import.meta.url).path
 const ANTISPOOF = `
 	chain antispoof {
 		type filter hook prerouting priority raw; policy accept;
-		iifgroup 26220 fib saddr . iif oif missing counter drop
+		iifgroup & 65535 == 26220 fib saddr . iif oif missing counter drop
 	}
 `;
 
@@ -42,14 +42,14 @@ const CHAINS = `
 
 	chain hostport_postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
-		oifgroup 26220 ip saddr 127.0.0.0/8 ct status dnat masquerade
+		oifgroup & 65535 == 26220 ip saddr 127.0.0.0/8 ct status dnat masquerade
 		ip saddr . ip daddr @hairpin4 ct status dnat masquerade
 		ip6 saddr . ip6 daddr @hairpin6 ct status dnat masquerade
 	}
 
 	chain hostport_localnet {
 		type filter hook prerouting priority raw; policy accept;
-		iifgroup 26220 ip daddr 127.0.0.0/8 counter drop
+		iifgroup & 65535 == 26220 ip daddr 127.0.0.0/8 counter drop
 	}
 `;
 

@@ -14,7 +14,7 @@
 // kernel doesn't forward.
 //
 // A node without hostPorts has none of this: a NAT chain makes the kernel track every connection of the node.
-import { LINK_GROUP, NFT_TABLE } from "../net/names.ts";
+import { NFT_TABLE } from "../net/names.ts";
 import { ANTISPOOF } from "../nft/antispoof.ts";
 import {
   address,
@@ -37,6 +37,7 @@ import {
   ofFamily,
   RETURN,
 } from "../nft/expressions.ts";
+import { byHostEnd } from "../nft/host-ends.ts";
 import { type Chain, type NftSet, PRIORITY, ruleMark, type Table } from "../nft/table.ts";
 import type { Entry, SetName } from "./entries.ts";
 
@@ -104,15 +105,8 @@ const CHAINS: readonly Chain[] = [
     name: "hostport_postrouting",
     hook: { type: "nat", at: "postrouting", priority: PRIORITY.srcnat },
     rules: [
-      // oifgroup 26220 ip saddr 127.0.0.0/8 ct status dnat masquerade
-      [
-        meta("oifgroup"),
-        compare(hostU32(LINK_GROUP)),
-        ...ofFamily(4),
-        ...isLoopback4("saddr"),
-        ...TRANSLATED,
-        MASQUERADE,
-      ],
+      // oifgroup & 65535 == 26220 ip saddr 127.0.0.0/8 ct status dnat masquerade
+      [...byHostEnd("oifgroup"), ...ofFamily(4), ...isLoopback4("saddr"), ...TRANSLATED, MASQUERADE],
       // ip saddr . ip daddr @hairpin4 ct status dnat masquerade
       [...ofFamily(4), address(4, "saddr"), address(4, "daddr", 1), lookup("hairpin4"), ...TRANSLATED, MASQUERADE],
       // ip6 saddr . ip6 daddr @hairpin6 ct status dnat masquerade
@@ -123,8 +117,8 @@ const CHAINS: readonly Chain[] = [
     name: "hostport_localnet",
     hook: { type: "filter", at: "prerouting", priority: PRIORITY.raw },
     rules: [
-      // iifgroup 26220 ip daddr 127.0.0.0/8 counter drop
-      [meta("iifgroup"), compare(hostU32(LINK_GROUP)), ...ofFamily(4), ...isLoopback4("daddr"), COUNTER, DROP],
+      // iifgroup & 65535 == 26220 ip daddr 127.0.0.0/8 counter drop
+      [...byHostEnd("iifgroup"), ...ofFamily(4), ...isLoopback4("daddr"), COUNTER, DROP],
     ],
   },
 ];

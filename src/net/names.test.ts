@@ -2,7 +2,17 @@
 import { createHash } from "node:crypto";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type Attachment, attachmentKey, hostLinkName, LINK_GROUP, linkAlias, ownTable } from "./names.ts";
+import {
+  type Attachment,
+  attachmentKey,
+  DOOM_MAX,
+  doomedLinkGroup,
+  hostLinkName,
+  isLinkGroup,
+  LINK_GROUP,
+  linkAlias,
+  ownTable,
+} from "./names.ts";
 
 const sha256 = (text: string): Uint8Array => createHash("sha256").update(text).digest();
 
@@ -63,6 +73,17 @@ test.for([
 
 test("the link group is the ASCII of the prefix", () => {
   expect(LINK_GROUP).toBe(Buffer.from("fl").readUInt16BE());
+});
+
+test.for([1, 0x1234, DOOM_MAX])("the group of links that go, %i, has the mark, and is no other number's", (doom) => {
+  const group = doomedLinkGroup(doom);
+  expect([isLinkGroup(group), group === LINK_GROUP, doomedLinkGroup(doom - 1) === group]).toEqual([true, false, false]);
+  // The kernel keeps it as an int.
+  expect(group).toBeLessThan(2 ** 31);
+});
+
+test.for([0, 1, LINK_GROUP - 1, LINK_GROUP + 1, 0x666d, 2 ** 31 - 1])("%i is nobody's of ours", (group) => {
+  expect(isLinkGroup(group)).toBe(false);
 });
 
 test("an alias names the pod, or the container outside Kubernetes", () => {

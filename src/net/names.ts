@@ -25,11 +25,25 @@ export const ROUTE_PROTOCOL = 70;
  */
 export const LINK_GROUP = 0x666c;
 
+/** The bits of IFLA_GROUP that are the mark. The others are zero but in host ends whose deletion has begun. */
+export const LINK_GROUP_MASK = 0xffff;
+
+/** Most for `doomedLinkGroup`. */
+export const DOOM_MAX = 0x7fff;
+
 /**
- * IFLA_GROUP of host ends whose deletion has begun: one request deletes all of a group, and so all of them share the grace
- * period that the end of a veth costs.
+ * IFLA_GROUP of host ends that one request deletes, and that so share the grace period that the end of a veth costs. Such a
+ * request takes all of a group, whosever they are; so the group is another one each time, which nobody else's link is in.
+ * @param doom from 1 to DOOM_MAX, at random
  */
-export const DOOMED_LINK_GROUP = LINK_GROUP + 1;
+export function doomedLinkGroup(doom: number): number {
+  return doom * (LINK_GROUP_MASK + 1) + LINK_GROUP;
+}
+
+/** Whether it is a host end's IFLA_GROUP, be its deletion begun or not. */
+export function isLinkGroup(group: number): boolean {
+  return (group & LINK_GROUP_MASK) === LINK_GROUP;
+}
 
 /** What the names of host ends begin with. */
 export const LINK_PREFIX = "fl";

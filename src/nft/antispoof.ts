@@ -6,10 +6,10 @@
 //
 //   chain antispoof {
 //     type filter hook prerouting priority raw; policy accept;
-//     iifgroup 26220 fib saddr . iif oif missing counter drop
+//     iifgroup & 65535 == 26220 fib saddr . iif oif missing counter drop
 //   }
-import { LINK_GROUP } from "../net/names.ts";
-import { COUNTER, compare, DROP, fib, hostU32, meta } from "./expressions.ts";
+import { COUNTER, compare, DROP, fib, hostU32 } from "./expressions.ts";
+import { byHostEnd } from "./host-ends.ts";
 import { type Chain, PRIORITY } from "./table.ts";
 
 export const ANTISPOOF: Chain = {
@@ -17,8 +17,7 @@ export const ANTISPOOF: Chain = {
   hook: { type: "filter", at: "prerouting", priority: PRIORITY.raw },
   rules: [
     [
-      meta("iifgroup"),
-      compare(hostU32(LINK_GROUP)),
+      ...byHostEnd("iifgroup"),
       // 1 when the route back leads out of where the packet came from.
       fib(["saddr", "iif", "present"], "oif"),
       compare(hostU32(0)),

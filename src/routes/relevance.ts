@@ -2,7 +2,7 @@
 //
 // Which of the kernel's notifications are a reason to look at the node routes again. A pod that comes or goes makes dozens that
 // are none. Pure.
-import { LINK_GROUP, ROUTE_PROTOCOL } from "../net/names.ts";
+import { isLinkGroup, ROUTE_PROTOCOL } from "../net/names.ts";
 import { addressNumber, type Prefix } from "../net/prefix.ts";
 import { addressLink, RTM_DELADDR, RTM_NEWADDR } from "../netlink/address.ts";
 import { decodeLink, type Link, RTM_DELLINK, RTM_NEWLINK } from "../netlink/link.ts";
@@ -79,7 +79,7 @@ function isRelevantRoute(message: Message, view: View): boolean {
 
 function isRelevantLink(message: Message, view: View): boolean {
   const link = decodeLink(message);
-  if (link === undefined || link.group === LINK_GROUP) return false;
+  if (link === undefined || isLinkGroup(link.group)) return false;
   const known = view.uplinks.get(link.index);
   if (known === undefined) return view.troubled;
   return message.type === RTM_DELLINK || link.up !== known.up || link.mtu !== known.mtu;

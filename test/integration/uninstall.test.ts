@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, wr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { doomedLinkGroup } from "../../src/net/names.ts";
 import { Cleanup, type Finished, run, runToEnd, startDaemon, waitFor } from "../helpers/daemon.ts";
 import { createNode, type FlatnetNode } from "../helpers/flatnet-node.ts";
 import { canUseKernel, createNetns, inNetns, joinByCable } from "../helpers/netns.ts";
@@ -237,7 +238,7 @@ describe.runIf(canUseKernel())("flatnetctl uninstall", () => {
     const [begun = ""] = [
       ...(await leaving.node.netns.ip("-o", "link", "show", "group", "26220")).matchAll(/: (fl\w+)@/g),
     ].map(([, name]) => name);
-    await leaving.node.netns.ip("link", "set", begun, "group", "26221");
+    await leaving.node.netns.ip("link", "set", begun, "group", `${doomedLinkGroup(1)}`);
 
     const forced = await leaving.uninstall("--force");
     expect(forced).toMatchObject({ status: 1, stderr: "" });
