@@ -30,6 +30,9 @@ RUN set -eu; \
 
 COPY flatnet flatnetd /usr/local/bin/
 COPY sbom.spdx.json /usr/local/share/flatnet.spdx.json
+# It refers to these two for the C library that is linked into the plugin.
+COPY licenses.txt /usr/local/share/flatnet-licenses.txt
+RUN test -s /usr/share/doc/libc6/copyright && test -s /usr/share/common-licenses/LGPL-2.1
 # Each program has a second name.
 RUN ln -s flatnet /usr/local/bin/flatnet-ipam && ln -s flatnetd /usr/local/bin/flatnetctl
 

@@ -6,12 +6,14 @@
 // docker or by buildah, whichever works; buildah's image is written to build/image/ARCH.tar. The same sources, base and
 // snapshot make the same image: its times are those of the last commit.
 
-import { copyFile, mkdir, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { buildAll } from "./build.ts";
-import { IMAGE_FILES, withoutChance } from "./image/context.ts";
-import { hostArch } from "./pack/runtimes.ts";
+import { IMAGE_FILES } from "./image/context.ts";
+import { engineComponent, libcComponent, licenseTexts } from "./image/linked.ts";
+import { developmentFolders, licenseFile, type Sbom, withLinked, withoutChance } from "./image/sbom.ts";
+import { hostArch, runtimes } from "./pack/runtimes.ts";
 import { type Arch, explain, mustRun, ROOT, run, StepError, say } from "./repo.ts";
 
 /** The names of the machines in images. */
@@ -42,10 +44,15 @@ async function makeContext(arch: Arch, epoch: number): Promise<string> {
     if (from === "dist") await copyFile(join(dist, name), join(context, name));
     if (from === "source") await copyFile(join(ROOT, name), join(context, name));
   }
-  const sbom = await mustRun("npm", ["sbom", "--package-lock-only", "--omit", "dev", "--sbom-format", "spdx"], {
+  const npm = await mustRun("npm", ["sbom", "--package-lock-only", "--sbom-format", "spdx"], {
     stdio: ["ignore", "pipe", "inherit"],
   });
+  const development = developmentFolders(await readFile(join(ROOT, "package-lock.json"), "utf8"));
+  const [engine, libc] = [await engineComponent(), await libcComponent(arch)];
+  const sbom = withLinked(JSON.parse(npm) as Sbom, development, engine, [libc]);
   await writeFile(join(context, "sbom.spdx.json"), withoutChance(sbom, epoch));
+  const { modules } = await runtimes(arch);
+  await writeFile(join(context, "licenses.txt"), licenseFile(await licenseTexts(sbom.packages, modules, engine, libc)));
   return context;
 }
 

@@ -9,7 +9,8 @@ import { isAbsolute, join, relative } from "node:path";
 import { type Arch, mustRun, ROOT, StepError } from "../repo.ts";
 import { hostArch } from "./runtimes.ts";
 
-const ENGINE = join(ROOT, "node_modules", "qjsc", "deps", "quickjs_2021_03_27");
+/** The folder of the engine's source. */
+export const ENGINE = join(ROOT, "node_modules", "qjsc", "deps", "quickjs_2021_03_27");
 const HOST = join("src", "sys", "quickjs", "host.c");
 const COMPILE = join("src", "sys", "quickjs", "compile.c");
 const UNITS = ["quickjs", "libregexp", "libunicode", "cutils", "libbf"];
