@@ -3,8 +3,8 @@
 // npm run image [-- --arch x64|arm64] [--tag NAME] [--base IMAGE] [--snapshot 20261101T000000Z] [--context-only]
 //
 // Builds the programs, puts them with the bill of materials into build/image/ARCH, and has the Dockerfile built there, by
-// docker or by buildah, whichever works; buildah's image is written to build/image/ARCH.tar. The same sources, base and
-// snapshot make the same image: its times are those of the last commit.
+// docker or by buildah, whichever works; buildah's image is written to build/image/ARCH.tar. The same sources, compiler,
+// base and snapshot make the same image: its times are those of the last commit.
 
 import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";

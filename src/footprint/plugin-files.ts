@@ -17,7 +17,7 @@ export const PLUGIN_NAMES = ["flatnet", "flatnet-ipam"] as const;
 /** Everybody may run it, as every plugin; it can do nothing that its caller can't. */
 const MODE = 0o755;
 /** Bytes that are compared at once. */
-const CHUNK = 1 << 20;
+const CHUNK = 1 << 16;
 /** How long a program may take to say its versions, in milliseconds. */
 const TRIAL_MS = 20_000;
 /** How often the trial is begun again while a child of ours, on its way to its own program, has the file open for writing. */
