@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { expect, test } from "vitest";
 import { BUDGETS, withBudgets } from "./budgets.ts";
+import { CASES } from "./cases/all.ts";
 import type { Row } from "./samples.ts";
 
 const row = (what: string): Row => ({ what, unit: "ms", ours: [1], peer: [2], peerName: "ptp" });
@@ -21,4 +22,10 @@ test("a budget whose row is gone or has another name is an error", () => {
 test("no two budgets are of the same row", () => {
   const rows = BUDGETS.map(({ id, what }) => `${id} ${what}`);
   expect(new Set(rows).size).toBe(rows.length);
+});
+
+test("every budget is of a case that there is, and no two cases have one name", () => {
+  const ids = CASES.map(({ id }) => id);
+  expect(BUDGETS.filter(({ id }) => !ids.includes(id))).toEqual([]);
+  expect(new Set(ids).size).toBe(ids.length);
 });

@@ -12,32 +12,11 @@ import { explain, ROOT, say } from "../scripts/repo.ts";
 import { Cleanup } from "../test/helpers/daemon.ts";
 import { Bench, type Case } from "./bench.ts";
 import { withBudgets } from "./budgets.ts";
-import { anatomyCases } from "./cases/anatomy.ts";
-import { burstCases } from "./cases/bursts.ts";
-import { crowdCases } from "./cases/crowd.ts";
-import { daemonCases } from "./cases/daemon.ts";
-import { ipamCases } from "./cases/ipam.ts";
-import { kubernetesCases } from "./cases/kubernetes.ts";
-import { policyCases } from "./cases/policy.ts";
-import { routeCases } from "./cases/routes.ts";
-import { trafficCases } from "./cases/traffic.ts";
-import { verbCases } from "./cases/verbs.ts";
+import { CASES } from "./cases/all.ts";
 import { type Machine, thisCommit, thisMachine } from "./machine.ts";
 import { distributionSvg } from "./plot.ts";
 import { type CaseResult, jsonDocument, reportPage, tableLines, together } from "./report.ts";
 
-const CASES: readonly Case[] = [
-  ...verbCases,
-  ...anatomyCases,
-  ...crowdCases,
-  ...burstCases,
-  ...ipamCases,
-  ...routeCases,
-  ...kubernetesCases,
-  ...policyCases,
-  ...trafficCases,
-  ...daemonCases,
-];
 const REPORT = join(ROOT, "docs", "benchmarks");
 
 /** The page and its pictures. The page is of these results; pictures of other cases stay as they are. */
