@@ -26,7 +26,7 @@ export function openSlowNetlink(): SlowNetlink {
   };
 }
 
-/** Between the first looks, in milliseconds: a deletion that has the lock is done by then. It doubles up to the most. */
+/** Before a second look, in milliseconds, which then doubles up to the most. */
 const LOOK_MS = 1;
 const LOOK_MS_MAX = 8;
 /** Looks in one send. Links that are still there have long answers, and those about 64 fill a receive buffer. */
@@ -100,15 +100,16 @@ export class LinkDeleter {
       over = true;
     };
     ended.then(end, end);
-    for (let ms = LOOK_MS; ; ms = Math.min(2 * ms, LOOK_MS_MAX)) {
-      await sleep(ms);
-      if (over) return false;
+    // The first look's thread is behind the deletion's, and waits for the lock that this one has: it is nearly always the last.
+    for (let ms = LOOK_MS; !over; ms = Math.min(2 * ms, LOOK_MS_MAX)) {
       try {
         if (await this.#areGone(names)) return true;
       } catch {
         return false;
       }
+      await sleep(ms);
     }
+    return false;
   }
 
   async #areGone(names: readonly string[]): Promise<boolean> {
