@@ -17,8 +17,8 @@ const DRAINED = 110;
  */
 const USUAL = 8;
 /** Rounds are long: this many fewer of them. */
-const SHARE = 10;
-const DRAIN_SHARE = 5;
+const SHARE = 5;
+const DRAIN_SHARE = 2;
 
 /** A batch of one verb, and what the daemon needed for it. */
 interface Half extends BatchResult {

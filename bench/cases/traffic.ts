@@ -15,7 +15,7 @@ const SOCKPERF_PORT = "11111";
 /** Both ends of round trips are on one processor: on two, it is how deep the other one sleeps that is measured. */
 const PINNED = ["taskset", "--cpu-list", "0"];
 /** Samples are long: this many fewer of them. */
-const SHARE = 5;
+const SHARE = 3;
 
 /** Two pods of a side, with both servers in the second. */
 export interface Pair {
