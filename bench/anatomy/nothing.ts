@@ -3,4 +3,4 @@
 // The engine, and nothing to do for it.
 import "../../src/sys/quickjs/host.ts";
 
-host.exit(0);
+host.start = () => host.exit(0);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The plugin that tells when it took each step.
-import "./marks.ts";
 import "../../src/bin/flatnet.ts";
+
+import "./marks.ts";

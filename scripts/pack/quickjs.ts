@@ -6,12 +6,13 @@
 import { existsSync } from "node:fs";
 import { mkdir, readFile, realpath, rename, writeFile } from "node:fs/promises";
 import { isAbsolute, join, relative } from "node:path";
-import { type Arch, mustRun, ROOT, StepError } from "../repo.ts";
+import { type Arch, mustRun, ROOT, run, StepError } from "../repo.ts";
 import { hostArch } from "./runtimes.ts";
 
 /** The folder of the engine's source. */
 export const ENGINE = join(ROOT, "node_modules", "qjsc", "deps", "quickjs_2021_03_27");
-const HOST = join("src", "sys", "quickjs", "host.c");
+const HOST = ["host.c", "heap.c", "image.c"].map((name) => join("src", "sys", "quickjs", name));
+const HEADERS = ["heap.h", "image.h"].map((name) => join("src", "sys", "quickjs", name));
 const COMPILE = join("src", "sys", "quickjs", "compile.c");
 const UNITS = ["quickjs", "libregexp", "libunicode", "cutils", "libbf"];
 
@@ -20,7 +21,14 @@ const TRIPLE: Record<Arch, string> = { x64: "x86_64-linux-gnu", arm64: "aarch64-
 const DEBIAN_ARCH: Record<Arch, string> = { x64: "amd64", arm64: "arm64" };
 
 /** The engine is compiled as its makefile does it, and warns as much. */
-const ENGINE_FLAGS = ["-O2", "-w", "-D_GNU_SOURCE", "-DCONFIG_BIGNUM", '-DCONFIG_VERSION="2021-03-27"'];
+const ENGINE_FLAGS = [
+  "-O2",
+  "-w",
+  `-ffile-prefix-map=${ROOT}/=`,
+  "-D_GNU_SOURCE",
+  "-DCONFIG_BIGNUM",
+  '-DCONFIG_VERSION="2021-03-27"',
+];
 const HOST_FLAGS = ["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror", "-fstack-protector-strong"];
 /** One file that needs nothing of the node it is copied to: no C library, no loader, nothing to relocate at a start. */
 const LINK_FLAGS = ["-static", "-no-pie", "-s", "-Wl,--gc-sections", "-Wl,-z,relro,-z,now,-z,noexecstack"];
@@ -60,9 +68,40 @@ export async function linkModule(
   await mustRun(await compileTool(scratch), [module, bytecode]);
   const { cc, libc } = await toolchain(arch);
   const engine = await engineObjects(arch);
-  const flags = [...HOST_FLAGS, `-isystem${ENGINE}`, `-DBYTECODE="${bytecode}"`, ...defines.map((name) => `-D${name}`)];
-  await mustRun(cc, [...flags, HOST, ...engine, ...LINK_FLAGS, "-lm", "-o", out]);
-  return [HOST, COMPILE, relative(ROOT, libc)];
+  const runner = await runnerOf(arch);
+  const link = async (into: string, ...more: string[]): Promise<void> => {
+    const flags = [...HOST_FLAGS, `-isystem${ENGINE}`, `-DBYTECODE="${bytecode}"`, ...more];
+    await mustRun(cc, [
+      ...flags,
+      ...defines.map((name) => `-D${name}`),
+      ...HOST,
+      ...engine,
+      ...LINK_FLAGS,
+      "-lm",
+      "-o",
+      into,
+    ]);
+  };
+  if (runner === undefined) {
+    await link(out);
+  } else {
+    // Runs once to where the module's own top level is done, and writes itself down as it is then.
+    const booted = join(scratch, "booted");
+    await link(booted, "-DIMAGE");
+    const [program = "", ...args] = [...runner, booted, out];
+    await mustRun(program, args);
+  }
+  return [...HOST, ...HEADERS, COMPILE, relative(ROOT, libc)];
+}
+
+/**
+ * What runs a machine's executables here: nothing for this machine's own, an emulator for another's; undefined when there is none. An
+ * executable that can't be run here does at every start what is otherwise done once, by the build.
+ */
+async function runnerOf(arch: Arch): Promise<readonly string[] | undefined> {
+  if (arch === hostArch()) return [];
+  const emulator = `qemu-${TRIPLE[arch].split("-", 1)[0]}-static`;
+  return (await run(emulator, ["--version"]).catch(() => undefined))?.code === 0 ? [emulator] : undefined;
 }
 
 /** The program that makes bytecode, for the machine that builds. */

@@ -57,27 +57,29 @@ function modeOf(paths: readonly string[]): Mode {
   return "flatnet";
 }
 
-const traceparent = parseTraceparent(host.env["TRACEPARENT"]);
-const outcome = runPlugin(
-  {
-    sys,
-    env: host.env,
-    sha256,
-    wallClock: () => Date.now(),
-    pid: host.pid,
-    ...(traceparent !== undefined && { traceparent }),
-  },
-  modeOf([host.argv[0] ?? "", host.execPath]),
-  readStdin,
-);
-let status = outcome.status;
-globalThis.faultPoint?.("plugin.verb-done");
-try {
-  print(STDERR, outcome.stderr);
-  print(STDOUT, outcome.stdout);
-  globalThis.faultPoint?.("plugin.result-printed");
-} catch {
-  // Nobody is listening on one of them. The exit status is all that is left to tell.
-  status = 1;
-}
-host.exit(status);
+host.start = () => {
+  const traceparent = parseTraceparent(host.env["TRACEPARENT"]);
+  const outcome = runPlugin(
+    {
+      sys,
+      env: host.env,
+      sha256,
+      wallClock: () => Date.now(),
+      pid: host.pid,
+      ...(traceparent !== undefined && { traceparent }),
+    },
+    modeOf([host.argv[0] ?? "", host.execPath]),
+    readStdin,
+  );
+  let status = outcome.status;
+  globalThis.faultPoint?.("plugin.verb-done");
+  try {
+    print(STDERR, outcome.stderr);
+    print(STDOUT, outcome.stdout);
+    globalThis.faultPoint?.("plugin.result-printed");
+  } catch {
+    // Nobody is listening on one of them. The exit status is all that is left to tell.
+    status = 1;
+  }
+  host.exit(status);
+};

@@ -87,7 +87,9 @@ function answer(line: string): unknown {
   }
 }
 
-const lines = new TextDecoder().decode(readAll()).split("\n");
-const text = lines.map((line) => JSON.stringify(answer(line))).join("\n");
-for (let rest = new TextEncoder().encode(text); rest.length > 0; ) rest = rest.subarray(sys.write(1, rest));
-host.exit(0);
+host.start = () => {
+  const lines = new TextDecoder().decode(readAll()).split("\n");
+  const text = lines.map((line) => JSON.stringify(answer(line))).join("\n");
+  for (let rest = new TextEncoder().encode(text); rest.length > 0; ) rest = rest.subarray(sys.write(1, rest));
+  host.exit(0);
+};

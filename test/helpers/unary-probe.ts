@@ -32,8 +32,10 @@ function outcomeOf(options: ProbeOptions): ProbeOutcome {
   }
 }
 
-const outcome = outcomeOf(JSON.parse(host.argv[1] ?? "") as ProbeOptions);
-for (let rest = new TextEncoder().encode(JSON.stringify(outcome)); rest.length > 0; ) {
-  rest = rest.subarray(sys.write(1, rest));
-}
-host.exit(0);
+host.start = () => {
+  const outcome = outcomeOf(JSON.parse(host.argv[1] ?? "") as ProbeOptions);
+  for (let rest = new TextEncoder().encode(JSON.stringify(outcome)); rest.length > 0; ) {
+    rest = rest.subarray(sys.write(1, rest));
+  }
+  host.exit(0);
+};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The plugin of the fault build.
-import "./plugin-faults.ts";
 import "../flatnet.ts";
+import "./plugin-faults.ts";

@@ -10,7 +10,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -19,10 +18,13 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
-#include "quickjs.h"
+#include "heap.h"
+#include "image.h"
 
 // The module's bytecode, as compile.c wrote it. The names are global because arm64's linker takes two local ones of one section,
 // reached through its table of addresses, for the same.
@@ -38,8 +40,6 @@ extern const uint8_t bytecode[], bytecode_end[];
 #define JSON_DEPTH 512
 // Half of what every Linux gives a main thread; the engine throws before its end.
 #define STACK_BYTES (4 << 20)
-// No configuration comes near it. Where memory runs out the engine throws, and the verb is undone.
-#define MEMORY_BYTES (256 << 20)
 
 #define FUNCTION(name) \
   static JSValue host_##name(JSContext *ctx, JSValueConst self, int count, JSValueConst *args)
@@ -344,7 +344,7 @@ static JSValue arguments(JSContext *ctx, int argc, char **argv) {
   return list;
 }
 
-// What an exception of the module's own top level comes to: a defect of ours or no memory. The runtime still gets an error result in
+// What an exception that nobody caught comes to: a defect of ours or no memory. The runtime still gets an error result in
 // the form of the CNI specification, section 5, with nothing of the exception's text in it that JSON would have to quote.
 static int fail(JSContext *ctx) {
   JSValue error = JS_GetException(ctx);
@@ -356,22 +356,17 @@ static int fail(JSContext *ctx) {
   return 1;
 }
 
-int main(int argc, char **argv) {
-  // A peer that hangs up is an error of write(2) like any other, and not this process's end.
-  signal(SIGPIPE, SIG_IGN);
-  // The heap grows in few steps, and nothing is given back: the process ends before that would pay.
-  mallopt(M_TOP_PAD, 1 << 20);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  JSRuntime *runtime = JS_NewRuntime();
+// The engine, its globals and the module's own top level. NULL when that failed, with a message on stderr.
+static JSContext *boot(void) {
+  JSRuntime *runtime = JS_NewRuntime2(&HEAP_FUNCTIONS, NULL);
   JSContext *ctx = runtime == NULL ? NULL : JS_NewContextRaw(runtime);
   if (ctx == NULL) {
     fputs("no memory\n", stderr);
-    return 1;
+    return NULL;
   }
-  JS_SetMemoryLimit(runtime, MEMORY_BYTES);
   JS_SetMaxStackSize(runtime, STACK_BYTES);
   // Counting references frees nearly all; looking for cycles would cost more than they keep.
-  JS_SetGCThreshold(runtime, MEMORY_BYTES);
+  JS_SetGCThreshold(runtime, HEAP_BYTES);
   // No eval, no Proxy, no Promise: what isn't used is neither set up nor there to be misused.
   JS_AddIntrinsicBaseObjects(ctx);
   JS_AddIntrinsicDate(ctx);
@@ -380,21 +375,74 @@ int main(int argc, char **argv) {
   JS_AddIntrinsicMapSet(ctx);
   JS_AddIntrinsicTypedArrays(ctx);
   JS_AddIntrinsicBigInt(ctx);
-
-  JSValue host = JS_NewObject(ctx);
+  JSValue host = JS_NewObject(ctx), global = JS_GetGlobalObject(ctx);
   JS_SetPropertyFunctionList(ctx, host, FUNCTIONS, sizeof FUNCTIONS / sizeof FUNCTIONS[0]);
+  JS_SetPropertyStr(ctx, global, "host", host);
+  JS_FreeValue(ctx, global);
+  size_t length = (size_t)(bytecode_end - bytecode);
+  JSValue module = JS_ReadObject(ctx, bytecode, length, JS_READ_OBJ_BYTECODE | JS_READ_OBJ_ROM_DATA);
+  if (JS_IsException(module) || JS_ResolveModule(ctx, module) < 0 || JS_IsException(JS_EvalFunction(ctx, module))) {
+    fail(ctx);
+    return NULL;
+  }
+  return ctx;
+}
+
+// What the module left as host.start, with all that is of this process and no other.
+static int start(JSContext *ctx, int argc, char **argv) {
+  // A peer that hangs up is an error of write(2) like any other, and not this process's end.
+  signal(SIGPIPE, SIG_IGN);
+  JS_UpdateStackTop(JS_GetRuntime(ctx));
+  JSValue global = JS_GetGlobalObject(ctx), host = JS_GetPropertyStr(ctx, global, "host");
   JS_SetPropertyStr(ctx, host, "env", environment(ctx));
   JS_SetPropertyStr(ctx, host, "argv", arguments(ctx, argc, argv));
   char self[4096];
   ssize_t length = readlink("/proc/self/exe", self, sizeof self);
   JS_SetPropertyStr(ctx, host, "execPath", text_of(ctx, self, length < 0 ? 0 : (size_t)length));
   JS_SetPropertyStr(ctx, host, "pid", JS_NewInt32(ctx, getpid()));
-  JSValue global = JS_GetGlobalObject(ctx);
-  JS_SetPropertyStr(ctx, global, "host", host);
-  JS_FreeValue(ctx, global);
+  JSValue result = JS_Call(ctx, JS_GetPropertyStr(ctx, host, "start"), host, 0, NULL);
+  return JS_IsException(result) ? fail(ctx) : 0;
+}
 
-  JSValue module = JS_ReadObject(ctx, bytecode, (size_t)(bytecode_end - bytecode), JS_READ_OBJ_BYTECODE | JS_READ_OBJ_ROM_DATA);
-  if (JS_IsException(module) || JS_ResolveModule(ctx, module) < 0) return fail(ctx);
-  if (JS_IsException(JS_EvalFunction(ctx, module))) return fail(ctx);
+#ifdef IMAGE
+// The engine keeps where its stack begins, and a time that random numbers follow from. Both are the same in each build, so that the same
+// sources make the same executable; the first is set anew at the start, and the plugin has no use for the second.
+static int booting;
+static JSContext *booted;
+static unsigned char boot_stack[1 << 20];
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+  struct timespec at = {0};
+  if (!booting) clock_gettime(CLOCK_REALTIME, &at);
+  *now = (struct timeval){.tv_sec = at.tv_sec, .tv_usec = at.tv_nsec / 1000};
   return 0;
+}
+
+static void boot_there(void) { booted = boot(); }
+
+static int make_image(const char *path) {
+  ucontext_t there, back;
+  getcontext(&there);
+  there.uc_stack.ss_sp = boot_stack;
+  there.uc_stack.ss_size = sizeof boot_stack;
+  there.uc_link = &back;
+  makecontext(&there, boot_there, 0);
+  booting = 1;
+  swapcontext(&back, &there);
+  if (booted == NULL) return 1;
+  const char *problem =
+      heap_keep_context(booted) ? write_image(path) : "the heap is larger than its place in the executable";
+  if (problem != NULL) fprintf(stderr, "%s\n", problem);
+  return problem != NULL;
+}
+#endif
+
+int main(int argc, char **argv) {
+  JSContext *ctx = heap_context();
+#ifdef IMAGE
+  if (ctx == NULL) return make_image(argc == 2 ? argv[1] : "");
+#else
+  if (ctx == NULL) ctx = boot();
+#endif
+  return ctx == NULL ? 1 : start(ctx, argc, argv);
 }

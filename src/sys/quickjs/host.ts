@@ -19,6 +19,11 @@ export interface Host extends Libc {
   decodeUtf8(bytes: Uint8Array): string | null;
   /** JSON.parse with a bound on how deep the text is nested. Throws SyntaxError. */
   parseJson(text: string): unknown;
+  /**
+   * Set by the module: what it is for. The module's own top level runs when the executable is built, and what it made is kept in
+   * there; of this process are only the properties below, and the clocks.
+   */
+  start?: () => void;
   readonly env: Readonly<Record<string, string>>;
   readonly argv: readonly string[];
   /** Path of the executable, links followed; empty when /proc isn't there. */
