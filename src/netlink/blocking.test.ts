@@ -139,13 +139,15 @@ test("a datagram of nothing is an error, not an endless wait", () => {
   expect(() => netlink.request([request("a")])).toThrow(expect.objectContaining({ code: "NETLINK_PROTOCOL" }));
 });
 
-test("a send that fails says so, with the cause", () => {
+test("a send that fails says so and why, with the cause", () => {
   const { netlink, sys } = open(() => []);
   const cause = new SysError("write", 90, "EMSGSIZE");
   sys.write = () => {
     throw cause;
   };
-  expect(() => netlink.request([request("a")])).toThrow(expect.objectContaining({ code: "NETLINK_PROTOCOL", cause }));
+  const message = "send a netlink batch of 1: write: EMSGSIZE";
+  const failure = expect.objectContaining({ code: "NETLINK_PROTOCOL", message, cause });
+  expect(() => netlink.request([request("a")])).toThrow(failure);
 });
 
 test("no socket stays open when an option is refused, and close closes", () => {

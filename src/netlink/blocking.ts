@@ -248,7 +248,12 @@ export class BlockingNetlink {
         const what = `no answer from the kernel in ${TIMEOUT_MS} ms to a batch that begins with: ${requests[0]?.what}`;
         throw new NetlinkError("NETLINK_TIMEOUT", what, 0, cause);
       }
-      throw new NetlinkError("NETLINK_PROTOCOL", `read the answer to: ${requests[0]?.what}`, 0, cause);
+      throw new NetlinkError(
+        "NETLINK_PROTOCOL",
+        `read the answer to: ${requests[0]?.what}: ${(cause as Error).message}`,
+        0,
+        cause,
+      );
     }
     // Nothing is no answer, and reading on would never end.
     if (length === 0) throw new NetlinkError("NETLINK_PROTOCOL", `an empty answer to: ${requests[0]?.what}`);
@@ -260,5 +265,10 @@ export class BlockingNetlink {
 }
 
 function unsent(requests: readonly Request[], cause: unknown): NetlinkError {
-  return new NetlinkError("NETLINK_PROTOCOL", `send a netlink batch of ${requests.length}`, 0, cause);
+  return new NetlinkError(
+    "NETLINK_PROTOCOL",
+    `send a netlink batch of ${requests.length}: ${(cause as Error).message}`,
+    0,
+    cause,
+  );
 }
