@@ -29,7 +29,15 @@ const ENGINE_FLAGS = [
   "-DCONFIG_BIGNUM",
   '-DCONFIG_VERSION="2021-03-27"',
 ];
-const HOST_FLAGS = ["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror", "-fstack-protector-strong"];
+const HOST_FLAGS = [
+  "-O2",
+  "-Wall",
+  "-Wextra",
+  "-Wno-unused-parameter",
+  "-Werror",
+  "-fstack-protector-strong",
+  "-fno-strict-aliasing",
+];
 /** One file that needs nothing of the node it is copied to: no C library, no loader, nothing to relocate at a start. */
 const LINK_FLAGS = ["-static", "-no-pie", "-s", "-Wl,--gc-sections", "-Wl,-z,relro,-z,now,-z,noexecstack"];
 

@@ -63,6 +63,27 @@ const OPERATIONS: Readonly<Record<string, (bytes: Uint8Array) => unknown>> = {
       `${own}`,
     ];
   },
+  /** Thousands of blocks of all sizes that come and go, each filled with a byte of its own. True when all are still what they were. */
+  memory: () => {
+    let random = 1;
+    const next = (below: number) => {
+      random = (random * 48271) % 0x7fffffff;
+      return random % below;
+    };
+    const held: Uint8Array[] = [];
+    for (let i = 0; i < 20_000; i++) {
+      const at = next(300);
+      const old = held[at];
+      if (old?.some((byte) => byte !== old[0])) return false;
+      const size = next(4) === 0 ? next(40_000) : next(300);
+      held[at] = new Uint8Array(size).fill(i);
+    }
+    return held.every((block) => block === undefined || block.every((byte) => byte === block[0]));
+  },
+  "no memory": () => {
+    const all: Uint8Array[] = [];
+    for (;;) all.push(new Uint8Array(1 << 20));
+  },
   "short buffer": () => host.read(0, new Uint8Array(4), 5),
   "negative length": () => host.write(1, new Uint8Array(4), -1),
   "no buffer": () => host.read(0, 5, 5),

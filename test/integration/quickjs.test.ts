@@ -2,6 +2,7 @@
 //
 // The engine that runs the plugin and the host that it is given, compared with Node: what the shared code believes of its runtime
 // must be true of this one as well.
+import { readFile } from "node:fs/promises";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runToEnd } from "../helpers/daemon.ts";
@@ -223,6 +224,27 @@ test("a function that calls itself without end is an error and not the end", asy
 
 test("errors have causes and stay errors", async () => {
   expect((await one("cause")).value).toEqual([true, true, true, true, false, "Own: c"]);
+});
+
+describe("memory", () => {
+  test("that is given out is nobody else's", async () => {
+    expect(await one("memory")).toEqual({ value: true });
+  });
+
+  test("has an end, which is an error that can be dealt with", async () => {
+    const [full, after] = await ask([["no memory"], ["memory"]]);
+    expect(full).toEqual({ error: "InternalError", cause: "out of memory" });
+    expect(after).toEqual({ value: true });
+  });
+});
+
+test("the same sources make the same executable: nothing of the build's time or place is in its image", async () => {
+  const other = await compileScript("test/helpers/quickjs-probe.ts");
+  try {
+    expect((await readFile(other.path)).equals(await readFile(program.path))).toBe(true);
+  } finally {
+    await other.remove();
+  }
 });
 
 describe("the host", () => {

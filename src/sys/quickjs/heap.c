@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// An allocator for a process that lives for milliseconds: blocks of some sizes, one list of free ones for each size, nothing split
-// or joined, nothing given back. All that it knows is in `image` as well.
+// An allocator for a process that lives for milliseconds: blocks of some sizes, one list of free ones for each size, nothing
+// joined, nothing given back to the kernel. All that it knows is in `image` as well.
 
 #include "heap.h"
 
@@ -25,6 +25,8 @@ struct heap {
   // What hasn't been given out yet, in `image` or beyond.
   unsigned char *at, *end;
   struct block *free[CLASSES];
+  // Whether `image` has been left.
+  int outside;
   JSContext *kept;
 };
 
@@ -39,11 +41,6 @@ static struct heap *heap(void) {
     it->end = image + IMAGE_BYTES;
   }
   return it;
-}
-
-static void leave_image(struct heap *it) {
-  it->at = beyond;
-  it->end = beyond + sizeof beyond;
 }
 
 // The smallest size that is at least `bytes`, and its class; 0 when there is none.
@@ -68,17 +65,44 @@ static size_t size_of_class(unsigned class) {
 
 static struct block *block_of(const void *memory) { return (struct block *)((unsigned char *)(uintptr_t)memory - HEADER); }
 
+static struct block *take_free(struct heap *it, unsigned class) {
+  struct block *block = it->free[class];
+  if (block != NULL) it->free[class] = block->next;
+  return block;
+}
+
+static void leave_image(struct heap *it) {
+  it->at = beyond;
+  it->end = beyond + sizeof beyond;
+  it->outside = 1;
+}
+
+// Room for as much: behind what has been given out, or else in the largest free block, which is cut up. What is left of the room before
+// is lost; that matters only where memory runs out, and there a little more of it lets what was done be undone.
+static int make_room(struct heap *it, size_t bytes) {
+  if ((size_t)(it->end - it->at) >= bytes) return 1;
+  if (!it->outside) {
+    leave_image(it);
+    return make_room(it, bytes);
+  }
+  for (unsigned class = CLASSES; class-- > 0 && HEADER + size_of_class(class) >= bytes;) {
+    struct block *block = take_free(it, class);
+    if (block == NULL) continue;
+    it->at = (unsigned char *)block;
+    it->end = it->at + HEADER + size_of_class(class);
+    return 1;
+  }
+  return 0;
+}
+
 static void *heap_malloc(JSMallocState *state, size_t bytes) {
   struct heap *it = heap();
   unsigned class;
   size_t size = size_of(bytes, &class);
   if (size == 0) return NULL;
-  struct block *block = it->free[class];
-  if (block != NULL) {
-    it->free[class] = block->next;
-  } else {
-    if ((size_t)(it->end - it->at) < HEADER + size && it->end == image + IMAGE_BYTES) leave_image(it);
-    if ((size_t)(it->end - it->at) < HEADER + size) return NULL;
+  struct block *block = take_free(it, class);
+  if (block == NULL) {
+    if (!make_room(it, HEADER + size)) return NULL;
     block = (struct block *)it->at;
     it->at += HEADER + size;
     block->class = class;
@@ -122,7 +146,7 @@ JSContext *heap_context(void) { return heap()->kept; }
 
 int heap_keep_context(JSContext *ctx) {
   struct heap *it = heap();
-  if (it->end != image + IMAGE_BYTES) return 0;
+  if (it->outside) return 0;
   it->kept = ctx;
   leave_image(it);
   return 1;
