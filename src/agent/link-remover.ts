@@ -2,13 +2,9 @@
 import { randomInt } from "node:crypto";
 import { DOOM_MAX, doomedLinkGroup, isLinkGroup, LINK_GROUP, LINK_PREFIX } from "../net/names.ts";
 import { deleteLink, deleteLinkGroup, type Link, setNamedLinkGroup } from "../netlink/link.ts";
+import { THREADS_WITH_THE_KERNEL } from "../sys/thread-pool.ts";
 import { GONE, isGone, LinkDeleter } from "./link-deleter.ts";
 
-/**
- * Deletions that the kernel may be busy with at once, each in a thread of libuv's four. DELs that come one after the other
- * find one free; those that find none go together.
- */
-const DELETERS = 2;
 /** Links of one deletion. Each answers to its marking, and those of some 250 fill a receive buffer. */
 const TOGETHER_MAX = 128;
 
@@ -41,7 +37,7 @@ export class LinkRemover {
    */
   static async start(links: readonly Link[], doom = () => randomInt(1, DOOM_MAX + 1)): Promise<LinkRemover> {
     const remover = new LinkRemover(
-      Array.from({ length: DELETERS }, () => LinkDeleter.open()),
+      Array.from({ length: THREADS_WITH_THE_KERNEL }, () => LinkDeleter.open()),
       doom,
     );
     const begun = links.filter(

@@ -6,6 +6,7 @@ import { basename, dirname, join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import type { HttpServer } from "../agent/http-server.ts";
 import type { CtlWorld } from "../ctl/world.ts";
+import { sizeThreadPool } from "../sys/thread-pool.ts";
 
 async function main(): Promise<number> {
   const args = process.argv.slice(2);
@@ -36,6 +37,7 @@ function ctlWorld(): CtlWorld {
 async function runDaemon(args: string[]): Promise<number> {
   // A look at ten thousand routes leaves more garbage than all that a daemon lives on, unless it is collected early.
   setFlagsFromString("--optimize-for-size");
+  sizeThreadPool(process.env);
   const { parseConfig } = await import("../agent/config.ts");
   let config: ReturnType<typeof parseConfig>;
   try {
