@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a case works with: a node of its own, the worker in it, and pods to be used again and again.
+import { setTimeout } from "node:timers/promises";
 import type { Cleanup } from "../test/helpers/daemon.ts";
 import { createNode, type FlatnetNode, type NodeOptions } from "../test/helpers/flatnet-node.ts";
 import { createPod, type Pod } from "../test/helpers/plugin.ts";
@@ -31,6 +32,12 @@ export interface Lives {
   readonly timed: Pairs<Life>;
   readonly weighed: Pairs<Life<Weighed>>;
 }
+
+/**
+ * Before each life, in ms: the kernel frees what a deletion left for 30 ms and more (RCU), and neither side shall pay for what the
+ * other's DEL left. On a node there are seconds between them.
+ */
+export const SETTLE_MS = 60;
 
 /** Peak memory hardly differs from one run to the next: this many fewer of them. */
 const WEIGHED_SHARE = 5;
@@ -99,7 +106,10 @@ export class Bench {
     places: readonly [ours: Place, peer: Place],
     once: <Of extends Measured>(place: Place, runner: Runner<Of>) => Promise<Life<Of>>,
   ): Promise<Lives> {
-    const timed = await this.alternate(places, (place) => once(place, place.worker));
+    const timed = await this.alternate(places, async (place) => {
+      await setTimeout(SETTLE_MS);
+      return once(place, place.worker);
+    });
     const scales = new Map(places.map((place) => [place, new Scales(place.worker, this.cleanup)]));
     const weigh = (place: Place) => once(place, scales.get(place) as Scales);
     const weighed = await this.alternate(places, weigh, { warmUp: 0, rounds: this.rounds(WEIGHED_SHARE) });

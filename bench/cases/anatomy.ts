@@ -4,12 +4,13 @@
 // of the reference plugins, so that every ratio is a share of the same thing.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { bundleModule } from "../../scripts/pack/plugin.ts";
 import { linkModule } from "../../scripts/pack/quickjs.ts";
 import { hostArch } from "../../scripts/pack/runtimes.ts";
 import { mustRun } from "../../scripts/repo.ts";
 import type { Pod } from "../../test/helpers/plugin.ts";
-import type { Bench, Case } from "../bench.ts";
+import { type Bench, type Case, SETTLE_MS } from "../bench.ts";
 import type { Measured, Operation, Step } from "../operation.ts";
 import type { Row } from "../samples.ts";
 
@@ -97,7 +98,9 @@ export const anatomyCases: readonly Case[] = [
         if (counts) reference.push(added);
       };
       for (let run = -3; run < bench.runs; run++) {
+        await setTimeout(SETTLE_MS);
         await own(run >= 0);
+        await setTimeout(SETTLE_MS);
         await theirs(run >= 0);
       }
       return [...figures].map(([what, values]) => ({
