@@ -2,6 +2,7 @@
 import type { PodRoute } from "../gen/flatnet/ipam/v1/ipam.ts";
 import { formatAddress } from "../net/address.ts";
 import { hostLinkName, netnsIdentity } from "../net/names.ts";
+import { BlockingNetlink } from "../netlink/blocking.ts";
 import { planPodNetwork } from "../podnet/plan.ts";
 import { applyPodNetwork, refuseWhenUp, removeRulesAt } from "./apply.ts";
 import { attachmentOf, type CmdArgs } from "./args.ts";
@@ -24,11 +25,13 @@ export function add(world: World, args: CmdArgs, conf: PluginConf): Outcome {
   const attachment = attachmentOf(conf.name, args);
   const daemon = new IpamClient(world, conf);
   const undo = new UndoStack();
+  const hostIfname = hostLinkName(attachment, sha256);
   const fd = openNetns(sys, args.netns, args.netnsOverride);
+  let host: BlockingNetlink | undefined;
   try {
     return undo.whileTrying(() => {
-      const hostIfname = hostLinkName(attachment, sha256);
-      refuseWhenUp(sys, hostIfname);
+      host = BlockingNetlink.open(sys);
+      refuseWhenUp(host, hostIfname);
       globalThis.faultPoint?.("plugin.add-begun");
       const { portMappings } = conf;
       const podEnd = { netnsId: netnsIdentity(sys.fstat(fd)), routes: conf.routes.map(toPodRoute) };
@@ -44,12 +47,13 @@ export function add(world: World, args: CmdArgs, conf: PluginConf): Outcome {
       const mtu = chooseMtu(conf, allocation.mtu, addresses);
       const bandwidth = conf.bandwidth ?? daemonsBandwidth(allocation.bandwidth);
       const plan = planPodNetwork(attachment, args.pod, addresses, mtu, { ...conf, bandwidth }, sha256);
-      const made = applyPodNetwork(sys, plan, { fd, path: args.netns }, undo);
+      const made = applyPodNetwork(sys, host, plan, { fd, path: args.netns }, undo);
       const own = planResult(made, args.netns, conf.dns, conf.cniVersion);
       const result = conf.prevResult === undefined ? own : appendResult(conf.prevResult, own);
       return succeed(`${resultDocument(result, conf.cniVersion)}\n`);
     });
   } finally {
+    host?.close();
     sys.close(fd);
   }
 }

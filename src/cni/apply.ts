@@ -26,35 +26,36 @@ import type { UndoStack } from "./undo.ts";
  * @throws CniError 101 when the pod has such an interface or the attachment is up already; NetlinkError or SysError for
  * what the kernel refuses. What was made by then is on the undo stack.
  */
-export function applyPodNetwork(sys: Sys, plan: PodNetworkPlan, netns: PodNetns, undo: UndoStack): PodNetworkPlan {
-  const host = BlockingNetlink.open(sys);
+export function applyPodNetwork(
+  sys: Sys,
+  host: BlockingNetlink,
+  plan: PodNetworkPlan,
+  netns: PodNetns,
+  undo: UndoStack,
+): PodNetworkPlan {
+  // The pod's socket first, so that a path that is no namespace is found before the kernel is asked for anything.
+  const pod = inNetns(sys, netns.fd, netns.path, () => BlockingNetlink.open(sys));
   try {
-    // The pod's socket first, so that a path that is no namespace is found before the kernel is asked for anything.
-    const pod = inNetns(sys, netns.fd, netns.path, () => BlockingNetlink.open(sys));
-    try {
-      const link = makeLink(host, plan, netns);
-      // Either end's deletion takes the other end, and all addresses, routes and neighbours of both, with it.
-      undo.push(`delete link ${plan.host.name}`, () => removeLink(sys, plan.host.name));
-      globalThis.faultPoint?.("plugin.link-made");
-      if (plan.sysctls.length > 0) setSysctls(sys, plan, netns);
-      globalThis.faultPoint?.("plugin.sysctls-set");
-      const limits = bandwidthOf(plan, link);
-      const made = makePodEnd(pod, plan, link.peerIndex, limits.pod);
-      globalThis.faultPoint?.("plugin.pod-end-made");
-      if (made !== plan) {
-        undo.push("delete the pod's rules", () => removeRules(sys, plan.host.name, netns));
-        pod.request(ownTableRequests(made, link.peerIndex));
-        globalThis.faultPoint?.("plugin.own-table-made");
-      }
-      // The limit first: the host end comes up last, and with it everything.
-      host.request([...limits.host, ...hostRequests(plan, link.index)]);
-      globalThis.faultPoint?.("plugin.host-end-made");
-      return made;
-    } finally {
-      pod.close();
+    const link = makeLink(host, plan, netns);
+    // Either end's deletion takes the other end, and all addresses, routes and neighbours of both, with it.
+    undo.push(`delete link ${plan.host.name}`, () => removeLink(sys, plan.host.name));
+    globalThis.faultPoint?.("plugin.link-made");
+    if (plan.sysctls.length > 0) setSysctls(sys, plan, netns);
+    globalThis.faultPoint?.("plugin.sysctls-set");
+    const limits = bandwidthOf(plan, link);
+    const made = makePodEnd(pod, plan, link.peerIndex, limits.pod);
+    globalThis.faultPoint?.("plugin.pod-end-made");
+    if (made !== plan) {
+      undo.push("delete the pod's rules", () => removeRules(sys, plan.host.name, netns));
+      pod.request(ownTableRequests(made, link.peerIndex));
+      globalThis.faultPoint?.("plugin.own-table-made");
     }
+    // The limit first: the host end comes up last, and with it everything.
+    host.request([...limits.host, ...hostRequests(plan, link.index)]);
+    globalThis.faultPoint?.("plugin.host-end-made");
+    return made;
   } finally {
-    host.close();
+    pod.close();
   }
 }
 
@@ -130,13 +131,8 @@ export function removeLink(sys: Sys, name: string): void {
  * what the first one made, its record neither.
  * @throws CniError 101
  */
-export function refuseWhenUp(sys: Sys, name: string): void {
-  const host = BlockingNetlink.open(sys);
-  try {
-    if (lookUp(host, name)?.up) throw exists(isUp(name));
-  } finally {
-    host.close();
-  }
+export function refuseWhenUp(host: BlockingNetlink, name: string): void {
+  if (lookUp(host, name)?.up) throw exists(isUp(name));
 }
 
 /** Which links the two ends are, each in its namespace. */

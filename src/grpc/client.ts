@@ -118,22 +118,43 @@ function tryOnce(sys: Sys, options: UnaryOptions, deadline: number): Attempt {
   } catch (error) {
     return refused(options, error);
   }
+  const bound = boundsOf(sys, fd);
   try {
     try {
       // Holds for connect(2) too, which blocks while the daemon's backlog is full.
-      sys.setTimeouts(fd, wholeMs(remainingMs));
+      bound(remainingMs);
       sys.connectUnix(fd, options.socketPath);
     } catch (error) {
       return isTimeout(error) ? late(options, "taken the connection", error) : refused(options, error);
     }
-    return converse(sys, fd, call, options, deadline);
+    return converse(sys, fd, call, options, deadline, bound);
   } finally {
     sys.close(fd);
   }
 }
 
+/** By how much a wait may outlast the deadline, so that the socket needn't be told anew before each of a call's steps. */
+const SLACK_MS = 100;
+
+/** What sees to it that the next step on a socket takes no longer than given in milliseconds, and SLACK_MS. */
+function boundsOf(sys: Sys, fd: Fd): (remainingMs: number) => void {
+  let set = Number.POSITIVE_INFINITY;
+  return (remainingMs) => {
+    if (set - remainingMs <= SLACK_MS) return;
+    sys.setTimeouts(fd, wholeMs(remainingMs));
+    set = remainingMs;
+  };
+}
+
 /** Moves bytes between the call and the socket until the call is over. */
-function converse(sys: Sys, fd: Fd, call: UnaryCall, options: UnaryOptions, deadline: number): Attempt {
+function converse(
+  sys: Sys,
+  fd: Fd,
+  call: UnaryCall,
+  options: UnaryOptions,
+  deadline: number,
+  bound: (remainingMs: number) => void,
+): Attempt {
   const buffer = new Uint8Array(READ_BYTES);
   let out = call.start();
   let writable = true;
@@ -143,7 +164,7 @@ function converse(sys: Sys, fd: Fd, call: UnaryCall, options: UnaryOptions, dead
       const remainingMs = deadline - sys.now();
       if (remainingMs <= 0) return late(options, "taken the request", cause);
       try {
-        sys.setTimeouts(fd, wholeMs(remainingMs));
+        bound(remainingMs);
         out = out.subarray(sys.write(fd, out));
       } catch (error) {
         // The server's last words, a status or a GOAWAY, can still be read after it hung up.
@@ -156,7 +177,7 @@ function converse(sys: Sys, fd: Fd, call: UnaryCall, options: UnaryOptions, dead
     if (remainingMs <= 0) return late(options, "answered", cause);
     let count = 0;
     try {
-      sys.setTimeouts(fd, wholeMs(remainingMs));
+      bound(remainingMs);
       count = sys.read(fd, buffer);
     } catch (error) {
       cause = error;
