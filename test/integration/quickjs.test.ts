@@ -21,9 +21,12 @@ beforeAll(async () => {
 });
 afterAll(() => program?.remove());
 
-async function ask(questions: readonly (readonly [operation: string, bytes?: Uint8Array])[]): Promise<Answer[]> {
+async function ask(
+  questions: readonly (readonly [operation: string, bytes?: Uint8Array])[],
+  command: readonly string[] = [program.path],
+): Promise<Answer[]> {
   const input = questions.map(([name, bytes = []]) => `${name}\t${Buffer.from(bytes).toString("hex")}`).join("\n");
-  const { status, stdout, stderr } = await runToEnd([program.path], { env: {}, input });
+  const { status, stdout, stderr } = await runToEnd(command, { env: {}, input });
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   return stdout.split("\n").map((line) => JSON.parse(line) as Answer);
 }
@@ -220,6 +223,13 @@ describe("JSON", () => {
 
 test("a function that calls itself without end is an error and not the end", async () => {
   expect(await one("recursion")).toEqual({ error: "InternalError", cause: "stack overflow" });
+});
+
+test("and so it is where a process is given a small stack", async () => {
+  const command = ["/bin/sh", "-c", 'ulimit -s 512 && exec "$0"', program.path];
+  const [endless, deep] = await ask([["recursion"], ["json", utf8(`${"[".repeat(512)}${"]".repeat(512)}`)]], command);
+  expect(endless).toEqual({ error: "InternalError", cause: "stack overflow" });
+  expect(deep?.value).toHaveLength(1024);
 });
 
 test("errors have causes and stay errors", async () => {

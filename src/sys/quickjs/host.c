@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -38,7 +39,7 @@ extern const uint8_t bytecode[], bytecode_end[];
 
 // How deep arrays and objects of a JSON text may lie in one another: the engine's parser calls itself for each level.
 #define JSON_DEPTH 512
-// Half of what every Linux gives a main thread; the engine throws before its end.
+// Where calls are this deep the engine throws; half of what a main thread has unless somebody gave it less.
 #define STACK_BYTES (4 << 20)
 
 #define FUNCTION(name) \
@@ -388,10 +389,19 @@ static JSContext *boot(void) {
   return ctx;
 }
 
+// Half of the main thread's stack and no more than STACK_BYTES: in the other half are the arguments and the environment, of which the
+// kernel lets a quarter in (execve(2)), and calls of C that the engine doesn't count.
+static size_t stack_bytes(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur / 2 > STACK_BYTES) return STACK_BYTES;
+  return limit.rlim_cur / 2;
+}
+
 // What the module left as host.start, with all that is of this process and no other.
 static int start(JSContext *ctx, int argc, char **argv) {
   // A peer that hangs up is an error of write(2) like any other, and not this process's end.
   signal(SIGPIPE, SIG_IGN);
+  JS_SetMaxStackSize(JS_GetRuntime(ctx), stack_bytes());
   JS_UpdateStackTop(JS_GetRuntime(ctx));
   JSValue global = JS_GetGlobalObject(ctx), host = JS_GetPropertyStr(ctx, global, "host");
   JS_SetPropertyStr(ctx, host, "env", environment(ctx));
