@@ -20,7 +20,6 @@ export const BUDGETS: readonly Held[] = [
   { id: "status", what: "VERSION: CPU", budget: { oursAtMost: 8 } },
   { id: "burst-8", what: "ADD, 8 in flight: rate", budget: { atLeast: 1.3 } },
   { id: "burst-8", what: "DEL, 8 in flight: rate", budget: { atLeast: 1.3 } },
-  { id: "drain-110", what: "110 DELs at once, and one DEL: wall", budget: { atMost: 5 } },
   { id: "ipam", what: "allocate, one client: rate", budget: { oursAtLeast: 2000 } },
   { id: "ipam", what: "allocate, 32 in flight: rate", budget: { oursAtLeast: 10_000 } },
   { id: "routes", what: "first sync of 10,000 routes, and ip -batch", budget: { oursAtMost: 1000 } },
