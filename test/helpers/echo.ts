@@ -11,21 +11,32 @@ const ECHO = `
   const server = require("node:net").createServer((socket) => socket.on("error", () => {}).pipe(socket));
   server.listen(Number(port), "::", () => console.log("ready"));`;
 
-/** Says a number, waits for its echo, prints it, says the next one. */
+/**
+ * Says a number, waits for its echo, prints it, says the next one. Until the first echo it tries again with a new connection: one that
+ * was begun while an address was still tentative keeps the source that it was given then, and may never be answered.
+ */
 const TALK = `
   const [address, port] = process.argv.slice(1);
-  const socket = require("node:net").connect(Number(port), address);
-  let n = 0;
-  socket.setEncoding("utf8").on("data", () => {
-    console.log("echo");
-    setTimeout(() => socket.write(++n + "\\n"), 10);
-  });
-  socket.on("error", (error) => console.log(error.message));
-  socket.on("close", () => {
-    console.log("closed");
-    process.exit(1);
-  });
-  socket.write("0\\n");`;
+  const begin = () => {
+    const socket = require("node:net").connect(Number(port), address);
+    let n = 0;
+    const again = setTimeout(() => {
+      socket.removeAllListeners("close").destroy();
+      begin();
+    }, 3000);
+    socket.setEncoding("utf8").on("data", () => {
+      clearTimeout(again);
+      console.log("echo");
+      setTimeout(() => socket.write(++n + "\\n"), 10);
+    });
+    socket.on("error", (error) => console.log(error.message));
+    socket.on("close", () => {
+      console.log("closed");
+      process.exit(1);
+    });
+    socket.write("0\\n");
+  };
+  begin();`;
 
 /** An echo server in a namespace, until `cleanup`. */
 export async function serveEcho(netns: Netns, port: number, cleanup: Cleanup): Promise<void> {
