@@ -6,10 +6,10 @@
 
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { build } from "esbuild";
-import { type Arch, mustRun, ROOT, StepError } from "../repo.ts";
+import { type Arch, mustRun } from "../repo.ts";
 import { addonAssets, embeddedAddons } from "./addons.ts";
-import { FAULT_POINT, type Variant } from "./faults.ts";
+import { bundle } from "./bundle.ts";
+import type { Variant } from "./faults.ts";
 import { hostArch, type Runtimes } from "./runtimes.ts";
 import type { SeaJob } from "./sea.ts";
 
@@ -22,7 +22,7 @@ export async function packDaemon(
   out: string,
 ): Promise<string[]> {
   const script = join(scratch, "flatnetd.cjs");
-  const inputs = await bundle(script, variant);
+  const inputs = await bundleDaemon(script, variant);
   const job: SeaJob = {
     script,
     out,
@@ -44,15 +44,9 @@ export async function packDaemon(
   return inputs;
 }
 
-async function bundle(outfile: string, variant: Variant): Promise<string[]> {
+async function bundleDaemon(outfile: string, variant: Variant): Promise<string[]> {
   const entry = variant === "faults" ? "src/bin/testing/flatnetd.ts" : "src/bin/flatnetd.ts";
-  const { metafile, warnings } = await build({
-    absWorkingDir: ROOT,
-    entryPoints: [entry],
-    // A call of what isn't there is nothing, and goes.
-    define: variant === "release" ? { [FAULT_POINT]: "undefined" } : {},
-    outfile,
-    bundle: true,
+  const metafile = await bundle(entry, variant, outfile, {
     platform: "node",
     format: "cjs",
     target: "node24",
@@ -63,14 +57,7 @@ async function bundle(outfile: string, variant: Variant): Promise<string[]> {
     lineLimit: 200,
     // Stack traces say where in the program, and not in which folder it was built.
     footer: { js: "//# sourceURL=flatnetd.cjs" },
-    metafile: true,
     plugins: [embeddedAddons],
-    logLevel: "silent",
-  }).catch((error: unknown) => {
-    throw new StepError(`esbuild could not bundle ${entry}`, error instanceof Error ? error.message : "");
   });
-  // A warning is a require() that cannot be followed or an import.meta that is empty in CommonJS: it fails at run time.
-  const texts = warnings.map(({ text, location }) => `${location?.file ?? ""}:${location?.line ?? ""} ${text}`);
-  if (texts.length > 0) throw new StepError(`esbuild warns about ${entry}`, texts.join("\n"));
   return Object.keys(metafile.inputs).filter((path) => !/^addon(-itself)?:/.test(path));
 }

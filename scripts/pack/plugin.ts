@@ -3,9 +3,9 @@
 // dist/flatnet: the plugin as one static executable: one bundled module, as bytecode, and the engine that runs it.
 
 import { join } from "node:path";
-import { build } from "esbuild";
-import { type Arch, ROOT, StepError } from "../repo.ts";
-import { FAULT_POINT, type Variant } from "./faults.ts";
+import { type Arch, StepError } from "../repo.ts";
+import { bundle } from "./bundle.ts";
+import type { Variant } from "./faults.ts";
 import { guardPlugin } from "./guard.ts";
 import { linkModule } from "./quickjs.ts";
 
@@ -27,13 +27,7 @@ export interface Bundle {
 
 /** Bundles an entry point that imports src/sys/quickjs.ts into the file `outfile`. */
 export async function bundleModule(entry: string, variant: Variant, outfile: string): Promise<Bundle> {
-  const { metafile, warnings } = await build({
-    absWorkingDir: ROOT,
-    entryPoints: [entry],
-    // A call of what isn't there is nothing, and goes.
-    define: variant === "release" ? { [FAULT_POINT]: "undefined" } : {},
-    outfile,
-    bundle: true,
+  const metafile = await bundle(entry, variant, outfile, {
     // Before any other file's first line.
     inject: ["src/sys/quickjs/globals.ts"],
     // Of a module, and not of one big function: a variable of a module is found at once, one of a function by a search.
@@ -42,14 +36,7 @@ export async function bundleModule(entry: string, variant: Variant, outfile: str
     mainFields: ["module", "main"],
     ...LANGUAGE,
     minify: true,
-    metafile: true,
-    logLevel: "silent",
-  }).catch((error: unknown) => {
-    throw new StepError(`esbuild could not bundle ${entry}`, error instanceof Error ? error.message : "");
   });
-  if (warnings.length > 0) {
-    throw new StepError(`esbuild warns about ${entry}`, warnings.map(({ text }) => text).join("\n"));
-  }
   const [output] = Object.values(metafile.outputs);
   if (output === undefined) throw new StepError(`esbuild wrote nothing for ${entry}`);
   // Of a package's files many are read and only those in use are taken along.
